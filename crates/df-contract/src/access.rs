@@ -1,0 +1,195 @@
+//! Who there is and what can be done: closed lists, and which paths a role may ever write.
+//!
+//! The decision "may this role do this action in this scope" is one total function in df-control-governance.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+macro_rules! names {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $wire:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        pub enum $name {
+            $($(#[$vdoc])* #[serde(rename = $wire)] $variant),+
+        }
+        impl $name {
+            pub const ALL: &'static [$name] = &[$($name::$variant),+];
+            pub const fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $wire),+ }
+            }
+            pub fn parse(s: &str) -> Option<Self> {
+                match s { $($wire => Some($name::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+names!(
+    /// Everyone who can act: planes, agents, people, services.
+    Role {
+        Governance = "governance",
+        Coordinator = "coordinator",
+        Backend = "backend",
+        Frontend = "frontend",
+        Devops = "devops",
+        Qa = "qa",
+        RegisteredAgent = "registered-agent",
+        Worker = "worker",
+        Proxy = "proxy",
+        Deployer = "deployer",
+        Submitter = "submitter",
+        Approver = "approver",
+        Operator = "operator",
+        Auditor = "auditor",
+        Viewer = "viewer",
+        Admin = "admin",
+    }
+);
+
+names!(
+    /// Everything that can be done.
+    Action {
+        JobSubmit = "job.submit",
+        JobRead = "job.read",
+        JobCancel = "job.cancel",
+        JobPause = "job.pause",
+        JobResume = "job.resume",
+        /// Records a verdict on a job.
+        JobDecide = "job.decide",
+        /// Approves or rejects what waits in AWAITING_APPROVAL.
+        JobApprove = "job.approve",
+        /// Changes a job's state through the state machine.
+        JobTransition = "job.transition",
+        PlanPropose = "plan.propose",
+        WorkspaceRead = "workspace.read",
+        WorkspaceWrite = "workspace.write",
+        CommandRun = "command.run",
+        DeployPropose = "deploy.propose",
+        DeployRun = "deploy.run",
+        ModelCall = "model.call",
+        SecretRead = "secret.read",
+        BlobRead = "blob.read",
+        BlobWrite = "blob.write",
+        LeaseClaim = "lease.claim",
+        KeyManage = "key.manage",
+        PolicyManage = "policy.manage",
+        AccountManage = "account.manage",
+        AuditRead = "audit.read",
+        SystemRead = "system.read",
+    }
+);
+
+names!(
+    /// How far an action reaches.
+    Scope {
+        /// One's own job, lease, or target.
+        Own = "own",
+        /// Something of the same tenant that somebody else submitted or holds.
+        Tenant = "tenant",
+        /// Anything in the installation.
+        Installation = "installation",
+    }
+);
+
+/// Whether `role` may ever write `path`, whatever a plan says. `path` is relative and has passed
+/// [`crate::plan::is_tree_pattern`].
+pub fn role_may_write(role: Role, path: &str) -> bool {
+    match role {
+        Role::Backend | Role::Frontend | Role::RegisteredAgent => true,
+        Role::Devops => is_infra_path(path),
+        Role::Qa => is_test_path(path),
+        Role::Governance
+        | Role::Coordinator
+        | Role::Worker
+        | Role::Proxy
+        | Role::Deployer
+        | Role::Submitter
+        | Role::Approver
+        | Role::Operator
+        | Role::Auditor
+        | Role::Viewer
+        | Role::Admin => false,
+    }
+}
+
+/// Whether a plan may give `pattern` (a glob) to `role`. The pattern's own components must show the class of path.
+pub fn role_may_claim(role: Role, pattern: &str) -> bool {
+    role_may_write(role, pattern)
+}
+
+/// Test code: a `tests`-like directory, or a file named as a test.
+pub fn is_test_path(path: &str) -> bool {
+    let (dirs, file) = path.rsplit_once('/').unwrap_or(("", path));
+    let in_test_dir = dirs.split('/').any(|d| matches!(d, "test" | "tests" | "__tests__" | "spec" | "e2e"));
+    let whole_dir = matches!(file, "test" | "tests" | "__tests__" | "spec" | "e2e");
+    let stem = file.split('.').next().unwrap_or(file);
+    in_test_dir
+        || whole_dir
+        || file == "conftest.py"
+        || file.contains(".test.")
+        || file.contains(".spec.")
+        || (stem.starts_with("test_") && stem != "test_")
+        || stem.ends_with("_test")
+}
+
+/// Infrastructure: container, CI, compose and infrastructure-as-code files.
+pub fn is_infra_path(path: &str) -> bool {
+    let (dirs, file) = path.rsplit_once('/').unwrap_or(("", path));
+    let first = path.split('/').next().unwrap_or("");
+    matches!(first, ".github" | ".gitlab" | ".circleci" | "deploy" | "infra" | "k8s" | "terraform" | "ci")
+        || dirs.split('/').any(|d| matches!(d, "docker" | "k8s" | "terraform"))
+        || file.starts_with("Dockerfile")
+        || file.starts_with("Containerfile")
+        || file.starts_with("docker-compose")
+        || file.starts_with("compose.")
+        || file.ends_with(".tf")
+        || matches!(file, ".dockerignore" | ".containerignore" | ".gitlab-ci.yml" | "Makefile" | "Procfile")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(role: Role, path: &str, expect: bool) {
+        assert_eq!(role_may_write(role, path), expect, "{role:?} {path}");
+    }
+
+    #[test]
+    fn qa_writes_tests_and_nothing_else() {
+        for path in [
+            "tests/test_api.py",
+            "src/api.test.ts",
+            "pkg/__tests__/a.js",
+            "conftest.py",
+            "x_test.go",
+            "tests/**",
+        ] {
+            check(Role::Qa, path, true);
+        }
+        for path in ["src/api.py", "contest.py", "latest.py", "Dockerfile", "testing/x.py", "attests/a.py"] {
+            check(Role::Qa, path, false);
+        }
+    }
+
+    #[test]
+    fn devops_writes_infrastructure_and_nothing_else() {
+        for path in ["Dockerfile", ".github/workflows/ci.yml", "compose.yaml", "infra/main.tf", ".github/**"]
+        {
+            check(Role::Devops, path, true);
+        }
+        for path in ["src/app.py", "tests/test_x.py", "README.md", "composer.json"] {
+            check(Role::Devops, path, false);
+        }
+    }
+
+    #[test]
+    fn only_builders_write_at_all() {
+        for role in Role::ALL {
+            let builds = matches!(
+                role,
+                Role::Backend | Role::Frontend | Role::Devops | Role::Qa | Role::RegisteredAgent
+            );
+            check(*role, "tests/Dockerfile", builds);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Bodies of the HTTP API under `/v1` that people and the CLI use.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::task::TreeRef;
+use crate::{
+    CheckResult, Decision, Digest, FailureKind, JobId, JobSpec, JobState, KeyId, LeaseKind, NanoUsd, Plan,
+    Role, TaskSlug, TaskState, TenantId, Timestamp, Tokens, Usage,
+};
+
+/// `POST /v1/jobs` takes a [`JobSpec`] and an optional `Idempotency-Key` header; answers this.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Submitted {
+    pub id: JobId,
+    pub state: JobState,
+}
+
+/// A job in a list.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct JobSummary {
+    pub id: JobId,
+    pub title: String,
+    pub tenant: TenantId,
+    pub submitter: String,
+    pub state: JobState,
+    pub priority: i8,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// `GET /v1/jobs?state=&after=&limit=`
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct JobPage {
+    pub jobs: Vec<JobSummary>,
+    /// Give this as `after` for the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// `GET /v1/jobs/{id}`. Hidden checks are reduced to their ids and hints.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct JobView {
+    pub summary: JobSummary,
+    /// The submission, without the contents of hidden checks.
+    pub spec: JobSpec,
+    pub version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_to: Option<JobState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_digest: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<TreeRef>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalView>,
+    pub tasks: Vec<TaskView>,
+    pub gates: Vec<GateView>,
+    pub spend: Spend,
+    pub artefacts: BTreeMap<String, Digest>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct TaskView {
+    pub slug: TaskSlug,
+    pub kind: LeaseKind,
+    pub role: Role,
+    pub title: String,
+    pub state: TaskState,
+    pub epoch: u64,
+    pub attempts: u32,
+    pub depends_on: Vec<TaskSlug>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureView>,
+    #[serde(default)]
+    pub summary: String,
+    #[serde(default)]
+    pub checks: Vec<CheckResult>,
+    #[serde(default)]
+    pub usage: Usage,
+    /// Settled by the proxy.
+    pub spend: Spend,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Digest>,
+    #[serde(default)]
+    pub sandbox_layers: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FailureView {
+    pub kind: FailureKind,
+    pub detail: String,
+}
+
+/// Settled use of models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spend {
+    pub calls: u64,
+    pub input_tokens: Tokens,
+    pub output_tokens: Tokens,
+    pub nano_usd: NanoUsd,
+}
+
+impl Spend {
+    pub fn tokens(&self) -> Tokens {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+    pub fn add(&mut self, other: &Spend) {
+        self.calls = self.calls.saturating_add(other.calls);
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.nano_usd = self.nano_usd.saturating_add(other.nano_usd);
+    }
+}
+
+/// One output gate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GateView {
+    pub gate: String,
+    pub passed: bool,
+    pub message: String,
+}
+
+/// What waits for approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalView {
+    /// `job`, `plan`, `output`, `delivery`.
+    pub subject: String,
+    pub needed: u32,
+    pub roles: BTreeSet<Role>,
+    pub requested_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// The vote names this version; if the job has moved on, it is refused.
+    pub job_version: u64,
+    pub approved_by: Vec<String>,
+}
+
+/// `POST /v1/jobs/{id}/approve` and `/reject`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Vote {
+    /// [`ApprovalView::job_version`] as the approver saw it; absent = whatever waits now.
+    #[serde(default)]
+    pub job_version: Option<u64>,
+    #[serde(default)]
+    pub comment: String,
+}
+
+/// `POST /v1/jobs/{id}/cancel`, `/pause`, `/resume`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cause {
+    pub cause: String,
+}
+
+/// `POST /v1/keys`
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyCreate {
+    /// The identity it stands for; four eyes compares identities, not keys.
+    pub identity: String,
+    pub roles: BTreeSet<Role>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// The secret is shown here and never again.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct KeyCreated {
+    pub key: KeyView,
+    pub secret: String,
+}
+
+impl std::fmt::Debug for KeyCreated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyCreated").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyView {
+    pub id: KeyId,
+    pub identity: String,
+    pub roles: BTreeSet<Role>,
+    pub tenant: TenantId,
+    pub created_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    pub revoked: bool,
+}
+
+/// `GET /v1/system`: for `doctor` and status.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct SystemView {
+    pub version: String,
+    pub jobs_by_state: BTreeMap<JobState, u64>,
+    pub workers: Vec<WorkerView>,
+    /// Distinct identities with a live key that may approve, and that may submit.
+    pub approver_identities: u64,
+    pub submitter_identities: u64,
+    /// Whether some job could be approved by somebody other than its submitter.
+    pub four_eyes_possible: bool,
+    pub policy: Digest,
+    pub proxy_reachable: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct WorkerView {
+    pub name: String,
+    pub class: crate::WorkerClass,
+    pub capacity: u32,
+    pub held: u32,
+    pub last_heartbeat: Timestamp,
+}
+
+/// `GET {proxy}/admin/v1/usage?after=CURSOR&limit=N`: settled usage, oldest first.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UsagePage {
+    pub rows: Vec<UsageRow>,
+    /// Give this as `after` next time.
+    pub cursor: u64,
+}
+
+/// One upstream attempt in the proxy's ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UsageRow {
+    /// Position in the ledger; rises, never reused.
+    pub seq: u64,
+    pub at: Timestamp,
+    pub job: JobId,
+    pub task: TaskSlug,
+    pub epoch: u64,
+    pub attempt: crate::AttemptId,
+    pub account: String,
+    pub model: String,
+    pub input_tokens: Tokens,
+    pub output_tokens: Tokens,
+    pub nano_usd: NanoUsd,
+    /// The provider did not say; the reservation was charged in full.
+    pub estimated: bool,
+}
+
+/// `POST {proxy}/admin/v1/revocations`: grants of this task with an epoch at or below are dead at once.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Revocation {
+    pub job: JobId,
+    pub task: TaskSlug,
+    pub epoch: u64,
+}

@@ -1,0 +1,55 @@
+//! What happens to a job, as its watchers see it. Numbered per job from 1; the number is the SSE event id.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Decision, JobId, JobState, TaskSlug, TaskState, Timestamp};
+
+/// One event of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobEventView {
+    pub job: JobId,
+    /// Per job, from 1, without gaps.
+    pub seq: u64,
+    pub at: Timestamp,
+    pub event: EventKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum EventKind {
+    JobState {
+        from: Option<JobState>,
+        to: JobState,
+        actor: String,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        cause: String,
+    },
+    TaskState {
+        slug: TaskSlug,
+        from: Option<TaskState>,
+        to: TaskState,
+        epoch: u64,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        cause: String,
+    },
+    Decision {
+        decision: Box<Decision>,
+    },
+    ApprovalRequested {
+        subject: String,
+        needed: u32,
+    },
+    ApprovalVote {
+        by: String,
+        approved: bool,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        comment: String,
+    },
+    Progress {
+        slug: TaskSlug,
+        epoch: u64,
+        line: String,
+    },
+}

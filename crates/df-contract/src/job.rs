@@ -1,0 +1,246 @@
+//! What a submitter asks for.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, DurationMs, JobId, NanoUsd, Plan, PlanError, PlanLimits, Revision, Timestamp, Tokens};
+
+/// Limits on a submission, in bytes and counts.
+pub const MAX_TITLE_BYTES: usize = 300;
+pub const MAX_DESCRIPTION_BYTES: usize = 256 * 1024;
+pub const MAX_CHECKS: usize = 64;
+pub const MAX_COMMAND_BYTES: usize = 8 * 1024;
+pub const MAX_LIST_ITEMS: usize = 256;
+
+/// A piece of software work, as submitted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    pub title: String,
+    /// Markdown, in any language.
+    pub description: String,
+    #[serde(default)]
+    pub source: Source,
+    /// A plan supplied by the user instead of the coordinator's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// Hints such as `python`, `rust`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stack: Vec<String>,
+    /// Checks that agents see.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acceptance: Vec<AcceptanceCheck>,
+    /// Checks that agents never see.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hidden_checks: Vec<HiddenCheck>,
+    /// Paths (globs) that no agent may change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub protected_paths: Vec<String>,
+    #[serde(default)]
+    pub capabilities: Capabilities,
+    #[serde(default)]
+    pub budget: Budget,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// Higher runs first; -100 to 100.
+    #[serde(default)]
+    pub priority: i8,
+    /// Delivery targets, by the names the operator gave them. The artefact bundle is always made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub delivery: Vec<String>,
+    /// Model to ask the proxy for; the operator's default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<JobId>,
+}
+
+/// Where the work starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Source {
+    /// Nothing: the factory starts an empty repository.
+    #[default]
+    Empty,
+    /// A git bundle in the blob store; its `HEAD` or only branch is the base.
+    Bundle { digest: Digest },
+    /// A tar archive (uncompressed) in the blob store.
+    Tarball { digest: Digest },
+    /// A directory on the submitter's machine. Only in job files: the CLI turns it into a bundle before it submits.
+    Path { path: String },
+    /// A git URL on the operator's allowed list.
+    Git {
+        url: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revision: Option<Revision>,
+    },
+}
+
+/// A command that must exit 0 in the finished tree, run in a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptanceCheck {
+    pub id: String,
+    /// Run by `sh -c` at the root of the tree.
+    pub command: String,
+    #[serde(default = "default_check_timeout")]
+    pub timeout_ms: DurationMs,
+}
+
+/// A check whose content agents, the API, logs and traces never show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HiddenCheck {
+    pub id: String,
+    /// All that a rework attempt is told when this check fails.
+    pub public_hint: String,
+    /// Files of the check: a tar blob, unpacked at `.devfactory-hidden/` for the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob: Option<Digest>,
+    /// A directory on the submitter's machine; only in job files, the CLI turns it into `blob`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Run by `sh -c` at the root of the tree.
+    pub command: String,
+    #[serde(default = "default_check_timeout")]
+    pub timeout_ms: DurationMs,
+}
+
+const fn default_check_timeout() -> DurationMs {
+    DurationMs::from_secs(300)
+}
+
+/// What the job asks to be allowed. Everything not asked for is not granted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Capabilities {
+    /// Hosts the finished software or its build wants to reach. Empty = none.
+    pub network: Vec<String>,
+    /// Packages as `ecosystem:name` (`pypi:requests`).
+    pub dependencies: Vec<String>,
+    /// Environments touched, such as `staging`, `production`.
+    pub environments: Vec<String>,
+    /// Classes of data touched, such as `personal`, `payment`, `health`.
+    pub data_classes: Vec<String>,
+}
+
+/// What the job may spend. Absent = the operator's default cap.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub money_nano_usd: Option<NanoUsd>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Tokens>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wall_ms: Option<DurationMs>,
+}
+
+/// One thing wrong with a submission.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    #[error("`{field}` is empty; say what is wanted")]
+    Empty { field: &'static str },
+    #[error("`{field}` has {got} bytes or items, the limit is {limit}")]
+    TooLarge { field: &'static str, got: usize, limit: usize },
+    #[error("`priority` is {0}; it goes from -100 to 100")]
+    Priority(i8),
+    #[error("two checks have the id `{0}`; give each its own")]
+    DuplicateCheck(String),
+    #[error("`{field}` holds `{text}`, which is not {want}")]
+    Malformed { field: &'static str, text: String, want: &'static str },
+    #[error("plan: {0}")]
+    Plan(#[from] PlanError),
+}
+
+impl JobSpec {
+    /// Checks sizes, ids and the supplied plan. All findings, not only the first.
+    pub fn validate(&self, limits: &PlanLimits) -> Result<(), Vec<SpecError>> {
+        let mut found = Vec::new();
+        text_size(&mut found, "title", &self.title, MAX_TITLE_BYTES);
+        text_size(&mut found, "description", &self.description, MAX_DESCRIPTION_BYTES);
+        if !(-100..=100).contains(&self.priority) {
+            found.push(SpecError::Priority(self.priority));
+        }
+        self.validate_checks(&mut found);
+        for (field, list) in [
+            ("protected_paths", &self.protected_paths),
+            ("stack", &self.stack),
+            ("delivery", &self.delivery),
+            ("capabilities.network", &self.capabilities.network),
+            ("capabilities.dependencies", &self.capabilities.dependencies),
+            ("capabilities.environments", &self.capabilities.environments),
+            ("capabilities.data_classes", &self.capabilities.data_classes),
+        ] {
+            if list.len() > MAX_LIST_ITEMS {
+                found.push(SpecError::TooLarge { field, got: list.len(), limit: MAX_LIST_ITEMS });
+            }
+        }
+        for dep in &self.capabilities.dependencies {
+            if !dep.split_once(':').is_some_and(|(e, n)| !e.is_empty() && !n.is_empty()) {
+                found.push(SpecError::Malformed {
+                    field: "capabilities.dependencies",
+                    text: dep.clone(),
+                    want: "`ecosystem:name`",
+                });
+            }
+        }
+        if let Some(plan) = &self.plan {
+            found.extend(plan.validate(limits).into_iter().map(SpecError::Plan));
+        }
+        if found.is_empty() { Ok(()) } else { Err(found) }
+    }
+
+    fn validate_checks(&self, found: &mut Vec<SpecError>) {
+        let total = self.acceptance.len() + self.hidden_checks.len();
+        if total > MAX_CHECKS {
+            found.push(SpecError::TooLarge { field: "acceptance", got: total, limit: MAX_CHECKS });
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        let shown = self.acceptance.iter().map(|c| (&c.id, &c.command));
+        for (id, command) in shown.chain(self.hidden_checks.iter().map(|c| (&c.id, &c.command))) {
+            text_size(found, "check id", id, 100);
+            text_size(found, "check command", command, MAX_COMMAND_BYTES);
+            if !seen.insert(id) {
+                found.push(SpecError::DuplicateCheck(id.clone()));
+            }
+        }
+    }
+}
+
+fn text_size(found: &mut Vec<SpecError>, field: &'static str, text: &str, limit: usize) {
+    if text.trim().is_empty() {
+        found.push(SpecError::Empty { field });
+    } else if text.len() > limit {
+        found.push(SpecError::TooLarge { field, got: text.len(), limit });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(more: serde_json::Value) -> Result<JobSpec, serde_json::Error> {
+        let mut v = serde_json::json!({"title": "t", "description": "d"});
+        for (k, x) in more.as_object().unwrap() {
+            v[k] = x.clone();
+        }
+        serde_json::from_value(v)
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_by_name() {
+        let e = spec(serde_json::json!({"descriptoin": "x"})).unwrap_err().to_string();
+        assert!(e.contains("descriptoin"), "{e}");
+    }
+
+    #[test]
+    fn every_finding_is_reported() {
+        let s = spec(serde_json::json!({"title": " ", "priority": 101,
+            "acceptance": [{"id": "a", "command": "true"}, {"id": "a", "command": "true"}],
+            "capabilities": {"dependencies": ["requests"]}}))
+        .unwrap();
+        let found = s.validate(&PlanLimits::default()).unwrap_err();
+        assert_eq!(found.len(), 4, "{found:?}");
+    }
+}
