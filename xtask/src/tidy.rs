@@ -1,0 +1,34 @@
+//! `cargo xtask tidy`: rules about the tree that no compiler lint covers.
+
+use crate::{outcome::Outcome, workspace::Workspace};
+
+mod manifests;
+mod rust;
+mod text;
+
+pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<Outcome> {
+    let files = workspace.files()?;
+    let mut outcome = Outcome::default();
+    for path in &files {
+        check_file(workspace, path, &mut outcome)?;
+    }
+    outcome.summary = format!("tidy: {} files", files.len());
+    Ok(outcome)
+}
+
+fn check_file(workspace: &Workspace, path: &str, outcome: &mut Outcome) -> anyhow::Result<()> {
+    let bytes = workspace.read(path)?;
+    let Some(content) = text::decode(&bytes) else {
+        outcome.problems.push(format!("{path}: binary files are not kept in the repository"));
+        return Ok(());
+    };
+    outcome.problems.extend(text::check(path, content));
+    outcome.notes.extend(text::long_file(path, content));
+    if path.ends_with(".rs") {
+        outcome.problems.extend(rust::check(path, content));
+    }
+    if path.ends_with("Cargo.toml") {
+        outcome.problems.extend(manifests::check(path, content));
+    }
+    Ok(())
+}
