@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod codegen;
 mod layers;
 mod licences;
 mod loc;
@@ -33,6 +34,12 @@ enum Command {
     Tidy,
     /// Refuses dependencies whose licence, name or source deny.toml does not allow.
     Licences,
+    /// Writes the files generated from the code.
+    Codegen {
+        /// Writes nothing; fails with a diff when a generated file has drifted.
+        #[arg(long)]
+        check: bool,
+    },
     /// Prints the size of the tree per package: source and test lines, blank lines left out.
     Loc,
 }
@@ -51,6 +58,8 @@ fn run(command: &Command) -> anyhow::Result<Outcome> {
         Command::Layers => layers::run(&workspace),
         Command::Tidy => tidy::run(&workspace),
         Command::Licences => licences::run(&workspace),
+        Command::Codegen { check: true } => codegen::check(&workspace),
+        Command::Codegen { check: false } => codegen::write(&workspace),
         Command::Loc => loc::run(&workspace),
     }
 }

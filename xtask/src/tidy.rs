@@ -1,7 +1,10 @@
 //! `cargo xtask tidy`: rules about the tree that no compiler lint covers.
 
+use std::collections::BTreeSet;
+
 use crate::{outcome::Outcome, workspace::Workspace};
 
+mod errors;
 mod manifests;
 mod rust;
 mod text;
@@ -12,6 +15,8 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<Outcome> {
     for path in &files {
         check_file(workspace, path, &mut outcome)?;
     }
+    let paths: BTreeSet<&str> = files.iter().map(String::as_str).collect();
+    outcome.problems.extend(errors::check(&paths));
     outcome.summary = format!("tidy: {} files", files.len());
     Ok(outcome)
 }
