@@ -2,6 +2,7 @@
 //! with it. `--check` writes nothing and fails with a diff.
 //!
 //! - `schema/*.json`: JSON Schemas of the contract types of df-contract.
+//! - tables inside pages of docs/: see [`pages`].
 
 use std::{collections::BTreeSet, fs};
 
@@ -9,6 +10,8 @@ use anyhow::Context;
 use similar::TextDiff;
 
 use crate::{outcome::Outcome, workspace::Workspace};
+
+mod pages;
 
 const SCHEMA_FOLDER: &str = "schema/";
 
@@ -63,7 +66,9 @@ pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<Outcome> {
 
 fn drift(workspace: &Workspace) -> anyhow::Result<Drift> {
     let files = workspace.files()?;
-    compare(schemas()?, &files, |path| {
+    let mut wanted = schemas()?;
+    wanted.extend(pages::all(workspace)?);
+    compare(wanted, &files, |path| {
         if files.iter().any(|file| file == path) { workspace.read_text(path) } else { Ok(String::new()) }
     })
 }
