@@ -185,6 +185,13 @@ impl JobSpec {
                 });
             }
         }
+        for target in self.delivery.iter().filter(|t| t.parse::<crate::TenantId>().is_err()) {
+            found.push(SpecError::Malformed {
+                field: "delivery",
+                text: target.clone(),
+                want: "the name of a target (lower-case letters, digits, hyphens)",
+            });
+        }
         if let Some(plan) = &self.plan {
             found.extend(plan.validate(limits).into_iter().map(SpecError::Plan));
         }

@@ -1,1 +1,29 @@
-//! df-control-machine
+//! What can happen: the life cycles of jobs and tasks as total functions, and the decision that turns a
+//! command into a new record, audit drafts and effects.
+//!
+//! What this crate deliberately does not know: clocks, randomness, storage, sockets, and whether something
+//! *may* happen (that is df-control-governance). Time and ids arrive inside the command.
+//!
+//! ```
+//! use df_control_machine::job::{self, JobEvent, JobStatus};
+//! use df_contract::JobState;
+//! let draft = JobStatus { state: JobState::Draft, resume_to: None };
+//! let next = job::next(draft, JobEvent::AnalysisStarted).unwrap();
+//! assert_eq!(next.state, JobState::GovernanceAnalysis);
+//! assert!(job::next(draft, JobEvent::Delivered).is_err());
+//! ```
+
+pub mod command;
+pub mod decide;
+pub mod invariants;
+pub mod job;
+pub mod record;
+pub mod retry;
+pub mod step;
+pub mod table;
+pub mod task;
+
+pub use command::{Actor, Command, CommandBody, Rejection};
+pub use decide::{AuditBody, AuditDraft, Decided, Effect, decide};
+pub use record::{Approval, ApprovalSubject, JobRecord, TaskOutput, TaskRecord};
+pub use step::{Step, next_step};

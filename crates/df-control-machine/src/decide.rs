@@ -1,0 +1,209 @@
+//! From a record and a command to the next record: the only place that changes a job.
+
+mod governing;
+mod tasks;
+mod work;
+
+use df_contract::api::{GateView, Spend};
+use df_contract::decision::{Decision, Verdict};
+use df_contract::task::TreeRef;
+use df_contract::{Digest, JobState, LeaseKind, Role, TaskSlug, TaskState, TenantId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Command, CommandBody, Rejection};
+use crate::job::{self, JobEvent};
+use crate::record::{ApprovalSubject, JobRecord, TaskRecord};
+use crate::task::{self, TaskEvent};
+
+/// An accepted command: the new record, what to audit, and what to do outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    pub record: JobRecord,
+    /// At least one per accepted command.
+    pub audit: Vec<AuditDraft>,
+    pub effects: Vec<Effect>,
+}
+
+/// One thing to record. The store adds sequence, time, actor, command and the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditDraft {
+    pub slug: Option<TaskSlug>,
+    /// The task's epoch after the event.
+    pub epoch: Option<u64>,
+    pub body: AuditBody,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum AuditBody {
+    Submitted { tenant: TenantId, submitter: String, spec: Digest },
+    Job { event: JobEvent, from: JobState, to: JobState, resume_to: Option<JobState>, cause: String },
+    TaskCreated { lease: LeaseKind, role: Role, state: TaskState },
+    Task { event: TaskEvent, from: TaskState, to: TaskState, cause: String },
+    Decided { decision: Box<Decision> },
+    PlanJudged { plan: Digest, verdict: Verdict, rules: Vec<String> },
+    ApprovalRequested { subject: ApprovalSubject, needed: u32, expires_at: Timestamp },
+    Voted { identity: String, approve: bool, comment: String },
+    PlanAccepted { plan: Digest, tasks: u32 },
+    Produced { trees: Vec<TreeRef>, trace: Option<Digest> },
+    OutputJudged { verdict: Verdict, gates: Vec<GateView>, artefact: Digest },
+    Spent { spend: Spend, through: u64 },
+    Delivered { artefacts: std::collections::BTreeMap<String, Digest> },
+}
+
+/// Something to do outside the store after the commit; kept in the outbox until done, and safe to do twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "effect", rename_all = "snake_case")]
+pub enum Effect {
+    /// Grants of this task up to this epoch must stop working at the proxy.
+    RevokeGrants { slug: TaskSlug, epoch: u64 },
+}
+
+/// Applies `command` to `record` (absent for a new job). Total: anything that does not fit is a [`Rejection`].
+pub fn decide(record: Option<&JobRecord>, command: &Command) -> Result<Decided, Rejection> {
+    if let CommandBody::Submit { tenant, submitter, spec } = &command.body {
+        return match record {
+            Some(_) => Err(Rejection::JobExists),
+            None => governing::submit(command, tenant, submitter, spec),
+        };
+    }
+    let record = record.ok_or(Rejection::JobUnknown)?;
+    let mut draft = Draft::of(record, command.at);
+    match &command.body {
+        CommandBody::Submit { .. } => return Err(Rejection::JobExists),
+        CommandBody::StartAnalysis => governing::start_analysis(&mut draft)?,
+        CommandBody::Decide { decision, approval_expires_at } => {
+            governing::decided(&mut draft, decision, *approval_expires_at)?;
+        }
+        CommandBody::Vote { approve, roles, job_version, comment } => {
+            governing::vote(&mut draft, &command.actor.name, *approve, roles, *job_version, comment)?;
+        }
+        CommandBody::ExpireApproval => governing::expire(&mut draft)?,
+        CommandBody::StartPlanning => governing::start_planning(&mut draft)?,
+        CommandBody::JudgePlan { plan_digest, verdict, reasons, rule, approval_expires_at } => {
+            governing::judge_plan(&mut draft, plan_digest, *verdict, reasons, rule, *approval_expires_at)?;
+        }
+        CommandBody::StartValidation => governing::start_validation(&mut draft)?,
+        CommandBody::JudgeOutput { verdict, gates, reasons, rule, approval_expires_at } => {
+            governing::judge_output(&mut draft, *verdict, gates, reasons, rule, *approval_expires_at)?;
+        }
+        CommandBody::AskDelivery { rule, approval_expires_at } => {
+            governing::ask_delivery(&mut draft, rule, *approval_expires_at)?;
+        }
+        CommandBody::StartDelivery => governing::start_delivery(&mut draft)?,
+        CommandBody::Complete => governing::complete(&mut draft)?,
+        CommandBody::Claim { slug, session, attempt, deadline } => {
+            work::claim(&mut draft, slug, *session, *attempt, *deadline)?;
+        }
+        CommandBody::Return { slug, epoch, cause } => work::give_back(&mut draft, slug, *epoch, cause)?,
+        CommandBody::Report { slug, epoch, attempt, outcome, sandbox_layers } => {
+            work::report(&mut draft, command, slug, *epoch, *attempt, outcome, sandbox_layers)?;
+        }
+        CommandBody::RecordSpend { slug, spend, through } => {
+            work::record_spend(&mut draft, slug, spend, *through)?
+        }
+        CommandBody::Pause { cause } => governing::pause(&mut draft, cause)?,
+        CommandBody::Resume => draft.job(JobEvent::Resumed, "")?,
+        CommandBody::Cancel { cause } => governing::cancel(&mut draft, cause)?,
+        CommandBody::Fail { cause } => governing::fail(&mut draft, cause)?,
+    }
+    Ok(draft.finish())
+}
+
+/// A record under change, with what has been recorded so far.
+struct Draft {
+    record: JobRecord,
+    audit: Vec<AuditDraft>,
+    effects: Vec<Effect>,
+    at: Timestamp,
+}
+
+impl Draft {
+    fn of(record: &JobRecord, at: Timestamp) -> Self {
+        Self { record: record.clone(), audit: Vec::new(), effects: Vec::new(), at }
+    }
+
+    fn finish(mut self) -> Decided {
+        self.record.version += 1;
+        self.record.updated_at = self.at;
+        Decided { record: self.record, audit: self.audit, effects: self.effects }
+    }
+
+    fn note(&mut self, body: AuditBody) {
+        self.audit.push(AuditDraft { slug: None, epoch: None, body });
+    }
+
+    fn note_task(&mut self, slug: &TaskSlug, body: AuditBody) {
+        let epoch = self.record.tasks.get(slug).map(|t| t.epoch);
+        self.audit.push(AuditDraft { slug: Some(slug.clone()), epoch, body });
+    }
+
+    /// Moves the job along its life cycle.
+    fn job(&mut self, event: JobEvent, cause: &str) -> Result<(), Rejection> {
+        let from = self.record.state;
+        let to = job::next(self.record.status(), event)?;
+        self.record.state = to.state;
+        self.record.resume_to = to.resume_to;
+        self.record.cause = (!cause.is_empty()).then(|| cause.to_owned());
+        let (to, resume_to, cause) = (to.state, to.resume_to, cause.to_owned());
+        self.note(AuditBody::Job { event, from, to, resume_to, cause });
+        Ok(())
+    }
+
+    fn task_ref(&self, slug: &TaskSlug) -> Result<&TaskRecord, Rejection> {
+        self.record.tasks.get(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))
+    }
+
+    /// Moves a task along its life cycle, bumping its epoch where a lease becomes worthless.
+    fn task(&mut self, slug: &TaskSlug, event: TaskEvent, cause: &str) -> Result<(), Rejection> {
+        let at = self.at;
+        let task = self.record.tasks.get_mut(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
+        let (from, held) = (task.state, task.epoch);
+        let to = task::next(from, event)?;
+        task.state = to;
+        if event.bumps_epoch() {
+            task.epoch += 1;
+        }
+        if from == TaskState::Leased {
+            task.session = None;
+            task.deadline = None;
+        }
+        if task::is_ended(to) {
+            task.ended_at = Some(at);
+        }
+        if from == TaskState::Leased {
+            self.effects.push(Effect::RevokeGrants { slug: slug.clone(), epoch: held });
+        }
+        self.note_task(slug, AuditBody::Task { event, from, to, cause: cause.to_owned() });
+        Ok(())
+    }
+
+    fn create(&mut self, task: TaskRecord) {
+        let (slug, lease, role, state) = (task.slug.clone(), task.kind, task.role, task.state);
+        self.record.tasks.insert(slug.clone(), task);
+        self.note_task(&slug, AuditBody::TaskCreated { lease, role, state });
+    }
+
+    fn not_now(&self, command: &'static str, why: &'static str) -> Rejection {
+        Rejection::NotNow { command, state: self.record.state, why }
+    }
+
+    /// Makes ready every pending task whose dependencies have all succeeded.
+    fn unblock(&mut self) -> Result<(), Rejection> {
+        let tasks = &self.record.tasks;
+        let done = |slug: &TaskSlug| tasks.get(slug).is_some_and(|t| t.state == TaskState::Succeeded);
+        let ready: Vec<TaskSlug> = tasks
+            .values()
+            .filter(|t| t.state == TaskState::Pending && t.depends_on.iter().all(done))
+            .map(|t| t.slug.clone())
+            .collect();
+        ready.iter().try_for_each(|slug| self.task(slug, TaskEvent::Unblocked, ""))
+    }
+
+    /// Ends every task that has not ended.
+    fn cancel_tasks(&mut self, cause: &str) -> Result<(), Rejection> {
+        let open: Vec<TaskSlug> =
+            self.record.tasks.values().filter(|t| !task::is_ended(t.state)).map(|t| t.slug.clone()).collect();
+        open.iter().try_for_each(|slug| self.task(slug, TaskEvent::Cancelled, cause))
+    }
+}

@@ -1,0 +1,280 @@
+//! Commands of the execution plane: claim, give back, report, spend.
+
+use df_contract::api::{FailureView, Spend};
+use df_contract::task::Product;
+use df_contract::{
+    AttemptId, AttemptOutcome, FailureKind, JobState, LeaseKind, PlanLimits, Role, SessionId, TaskSlug,
+    TaskState, Timestamp,
+};
+
+use super::{AuditBody, Draft, governing};
+use crate::command::{Command, Rejection};
+use crate::retry;
+use crate::task::TaskEvent;
+
+/// The state in which a job's tasks of a kind may be worked on.
+fn stage_of(kind: LeaseKind, role: Role) -> JobState {
+    match kind {
+        LeaseKind::Intake => JobState::GovernanceAnalysis,
+        LeaseKind::Agent if role == Role::Coordinator => JobState::TaskPlanning,
+        LeaseKind::Agent | LeaseKind::Integrate => JobState::InProgress,
+        LeaseKind::Validate => JobState::Validating,
+        LeaseKind::Deliver => JobState::Deployable,
+    }
+}
+
+pub(super) fn claim(
+    draft: &mut Draft,
+    slug: &TaskSlug,
+    session: SessionId,
+    attempt: AttemptId,
+    deadline: Timestamp,
+) -> Result<(), Rejection> {
+    let (task, at) = (draft.task_ref(slug)?, draft.at);
+    if draft.record.state != stage_of(task.kind, task.role) {
+        return Err(draft.not_now("claim", "its stage is not on"));
+    }
+    if task.not_before > at {
+        return Err(draft.not_now("claim", "the task waits before its next attempt"));
+    }
+    let merging = |t: &crate::TaskRecord| t.kind == LeaseKind::Integrate && t.state == TaskState::Leased;
+    if task.kind == LeaseKind::Integrate && draft.record.tasks.values().any(merging) {
+        return Err(draft.not_now("claim", "another change is being merged"));
+    }
+    draft.task(slug, TaskEvent::Claimed, "")?;
+    if let Some(task) = draft.record.tasks.get_mut(slug) {
+        task.attempts += 1;
+        task.session = Some(session);
+        task.attempt = Some(attempt);
+        task.leased_at = Some(at);
+        task.deadline = Some(deadline);
+        task.started_at.get_or_insert(at);
+        task.ended_at = None;
+    }
+    Ok(())
+}
+
+/// Refuses anything that does not come from the present holder of the lease.
+fn fence(draft: &Draft, slug: &TaskSlug, held: u64) -> Result<(), Rejection> {
+    let task = draft.task_ref(slug)?;
+    if task.state == TaskState::Leased && task.epoch == held {
+        return Ok(());
+    }
+    Err(Rejection::Stale { slug: slug.clone(), held, current: task.epoch })
+}
+
+pub(super) fn give_back(
+    draft: &mut Draft,
+    slug: &TaskSlug,
+    epoch: u64,
+    cause: &str,
+) -> Result<(), Rejection> {
+    fence(draft, slug, epoch)?;
+    let lost = {
+        let task = draft.record.tasks.get_mut(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
+        task.lost_leases += 1;
+        task.lost_leases
+    };
+    if lost > retry::MAX_LOST_LEASES {
+        return give_up(draft, slug, FailureKind::LeaseExpired, cause);
+    }
+    draft.task(slug, TaskEvent::Returned, cause)
+}
+
+pub(super) fn report(
+    draft: &mut Draft,
+    command: &Command,
+    slug: &TaskSlug,
+    epoch: u64,
+    attempt: AttemptId,
+    outcome: &AttemptOutcome,
+    layers: &[String],
+) -> Result<(), Rejection> {
+    fence(draft, slug, epoch)?;
+    if draft.task_ref(slug)?.attempt != Some(attempt) {
+        return Err(Rejection::Stale { slug: slug.clone(), held: epoch, current: epoch });
+    }
+    if let Some(task) = draft.record.tasks.get_mut(slug) {
+        task.output.sandbox_layers = layers.to_vec();
+    }
+    match outcome {
+        AttemptOutcome::Succeeded { product } => succeed(draft, slug, product),
+        AttemptOutcome::Failed { kind, detail, trace } => {
+            if let Some(task) = draft.record.tasks.get_mut(slug) {
+                task.output.trace.clone_from(trace);
+            }
+            let seed = u64::from_be_bytes(command.id.uuid().as_bytes()[8..].try_into().unwrap_or_default());
+            failed(draft, slug, *kind, detail, seed)
+        }
+    }
+}
+
+fn succeed(draft: &mut Draft, slug: &TaskSlug, product: &Product) -> Result<(), Rejection> {
+    let task = draft.task_ref(slug)?;
+    let (kind, role) = (task.kind, task.role);
+    let (mut trees, mut trace) = (Vec::new(), None);
+    match (kind, product) {
+        (LeaseKind::Intake, Product::Intake { facts, base }) => {
+            draft.record.facts = Some(facts.clone());
+            draft.record.base = Some(base.clone());
+            draft.record.head = Some(base.clone());
+            trees.push(base.clone());
+        }
+        (LeaseKind::Agent, Product::Plan { plan, result }) if role == Role::Coordinator => {
+            let found = plan.validate(&PlanLimits::default());
+            if let Some(first) = found.first() {
+                return failed(
+                    draft,
+                    slug,
+                    FailureKind::ContractBreach,
+                    &format!("the plan is not valid: {first}"),
+                    0,
+                );
+            }
+            trace = note_result(draft, slug, result);
+            governing::propose(draft, plan.clone())?;
+        }
+        (LeaseKind::Agent, Product::Change { tree, result }) if role != Role::Coordinator => {
+            trace = note_result(draft, slug, result);
+            note_tree(draft, slug, tree);
+            trees.push(tree.clone());
+        }
+        (LeaseKind::Integrate, Product::Merge { tree, checks }) => {
+            draft.record.head = Some(tree.clone());
+            note_tree(draft, slug, tree);
+            if let Some(task) = draft.record.tasks.get_mut(slug) {
+                task.output.checks.clone_from(checks);
+            }
+            trees.push(tree.clone());
+        }
+        (LeaseKind::Validate, Product::Gate { facts }) => draft.record.gate_facts = Some(facts.clone()),
+        (LeaseKind::Deliver, Product::Delivery { artefacts }) => {
+            draft.record.artefacts.extend(artefacts.clone());
+        }
+        (
+            LeaseKind::Intake
+            | LeaseKind::Agent
+            | LeaseKind::Integrate
+            | LeaseKind::Validate
+            | LeaseKind::Deliver,
+            _,
+        ) => {
+            return Err(Rejection::Contract(format!(
+                "a lease of kind {} does not make this product",
+                kind.as_str()
+            )));
+        }
+    }
+    draft.task(slug, TaskEvent::Succeeded, "")?;
+    draft.note_task(slug, AuditBody::Produced { trees, trace });
+    draft.unblock()
+}
+
+fn note_result(
+    draft: &mut Draft,
+    slug: &TaskSlug,
+    result: &df_contract::AgentResult,
+) -> Option<df_contract::Digest> {
+    let trace = result.artefacts.get("trace").cloned();
+    if let Some(task) = draft.record.tasks.get_mut(slug) {
+        task.output.summary.clone_from(&result.summary);
+        task.output.checks.clone_from(&result.checks);
+        task.output.usage = result.usage;
+        task.output.trace.clone_from(&trace);
+    }
+    trace
+}
+
+fn note_tree(draft: &mut Draft, slug: &TaskSlug, tree: &df_contract::task::TreeRef) {
+    if let Some(task) = draft.record.tasks.get_mut(slug) {
+        task.output.tree = Some(tree.clone());
+    }
+}
+
+fn failed(
+    draft: &mut Draft,
+    slug: &TaskSlug,
+    kind: FailureKind,
+    detail: &str,
+    seed: u64,
+) -> Result<(), Rejection> {
+    if kind == FailureKind::BudgetExhausted {
+        draft.task(slug, TaskEvent::Returned, detail)?;
+        return governing::pause(draft, &format!("the budget is used up: {detail}"));
+    }
+    let merges = draft.task_ref(slug)?.merges.clone();
+    if let (Some(of), FailureKind::MergeConflict | FailureKind::CheckFailure) = (&merges, kind) {
+        return redo_change(draft, slug, of, kind, detail);
+    }
+    let failures = note_failure(draft, slug, kind, detail)?;
+    if failures >= retry::rule(kind).attempts {
+        return give_up(draft, slug, kind, detail);
+    }
+    let wait = retry::backoff(kind, failures, seed);
+    let not_before = draft.at.plus(wait);
+    if let Some(task) = draft.record.tasks.get_mut(slug) {
+        task.not_before = not_before;
+    }
+    draft.task(slug, TaskEvent::Retried, &format!("{}: {detail}", kind.as_str()))
+}
+
+/// A merge that conflicts or breaks checks leaves the job branch alone; the change is made again on the new head.
+fn redo_change(
+    draft: &mut Draft,
+    merge: &TaskSlug,
+    of: &TaskSlug,
+    kind: FailureKind,
+    detail: &str,
+) -> Result<(), Rejection> {
+    let failures = note_failure(draft, of, kind, detail)?;
+    if failures >= retry::rule(kind).attempts {
+        return give_up(draft, merge, kind, detail);
+    }
+    let cause = format!("{}: {detail}", kind.as_str());
+    draft.task(merge, TaskEvent::Requeued, &cause)?;
+    draft.task(of, TaskEvent::Reopened, &cause)
+}
+
+/// Remembers the failure; answers how many of its kind the task has had.
+fn note_failure(
+    draft: &mut Draft,
+    slug: &TaskSlug,
+    kind: FailureKind,
+    detail: &str,
+) -> Result<u32, Rejection> {
+    let task = draft.record.tasks.get_mut(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
+    task.failures.push(FailureView { kind, detail: detail.to_owned() });
+    Ok(task.failures.iter().filter(|f| f.kind == kind).count().try_into().unwrap_or(u32::MAX))
+}
+
+/// The task fails for good; whatever waits for it is skipped.
+fn give_up(draft: &mut Draft, slug: &TaskSlug, kind: FailureKind, detail: &str) -> Result<(), Rejection> {
+    draft.task(slug, TaskEvent::Failed, &format!("{}: {detail}", kind.as_str()))?;
+    loop {
+        let tasks = &draft.record.tasks;
+        let dead = |s: &TaskSlug| {
+            tasks.get(s).is_some_and(|t| matches!(t.state, TaskState::Failed | TaskState::Skipped))
+        };
+        let next = tasks
+            .values()
+            .find(|t| t.state == TaskState::Pending && t.depends_on.iter().any(dead))
+            .map(|t| t.slug.clone());
+        match next {
+            Some(next) => draft.task(&next, TaskEvent::Skipped, "what it builds on failed")?,
+            None => return Ok(()),
+        }
+    }
+}
+
+pub(super) fn record_spend(
+    draft: &mut Draft,
+    slug: &TaskSlug,
+    spend: &Spend,
+    through: u64,
+) -> Result<(), Rejection> {
+    let task = draft.record.tasks.get_mut(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
+    task.spend.add(spend);
+    draft.record.spend.add(spend);
+    draft.note_task(slug, AuditBody::Spent { spend: *spend, through });
+    Ok(())
+}

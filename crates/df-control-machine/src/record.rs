@@ -1,0 +1,183 @@
+//! A job as the control plane keeps it: everything a decision needs, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use df_contract::api::{FailureView, GateView, Spend};
+use df_contract::decision::Decision;
+use df_contract::task::TreeRef;
+use df_contract::{
+    ApprovalRule, AttemptId, CheckResult, Digest, JobId, JobSpec, JobState, LeaseKind, Plan, PlanTask, Role,
+    SessionId, SourceFacts, TaskSlug, TaskState, TenantId, Timestamp, Usage,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::job::JobStatus;
+
+/// One job with its tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRecord {
+    pub id: JobId,
+    pub tenant: TenantId,
+    /// The identity that submitted it; four eyes compares with this.
+    pub submitter: String,
+    pub spec: JobSpec,
+    pub state: JobState,
+    pub resume_to: Option<JobState>,
+    /// Rises by one with every accepted command.
+    pub version: u64,
+    /// Why the job failed, was rejected, paused or cancelled.
+    pub cause: Option<String>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub facts: Option<SourceFacts>,
+    pub base: Option<TreeRef>,
+    /// The job branch: moves only by an accepted merge.
+    pub head: Option<TreeRef>,
+    pub decision: Option<Decision>,
+    pub plan: Option<Plan>,
+    pub plan_digest: Option<Digest>,
+    /// A plan that waits for the plan gate.
+    pub proposed_plan: Option<Plan>,
+    pub approval: Option<Approval>,
+    pub gates: Vec<GateView>,
+    /// Facts of the last validation, until the gate has judged them.
+    pub gate_facts: Option<df_contract::GateFacts>,
+    pub reworks: u32,
+    pub delivery_approved: bool,
+    pub spend: Spend,
+    pub artefacts: BTreeMap<String, Digest>,
+    pub tasks: BTreeMap<TaskSlug, TaskRecord>,
+}
+
+/// What waits for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    pub subject: ApprovalSubject,
+    pub rule: ApprovalRule,
+    pub requested_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// The version of the job that is being approved.
+    pub job_version: u64,
+    pub plan_digest: Option<Digest>,
+    pub artefact: Option<Digest>,
+    pub approved_by: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalSubject {
+    Job,
+    Plan,
+    Output,
+    Delivery,
+}
+
+impl ApprovalSubject {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ApprovalSubject::Job => "job",
+            ApprovalSubject::Plan => "plan",
+            ApprovalSubject::Output => "output",
+            ApprovalSubject::Delivery => "delivery",
+        }
+    }
+}
+
+/// One task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    pub slug: TaskSlug,
+    pub kind: LeaseKind,
+    pub role: Role,
+    pub title: String,
+    pub state: TaskState,
+    /// Fences every write: a report under an older epoch is refused.
+    pub epoch: u64,
+    pub depends_on: BTreeSet<TaskSlug>,
+    /// The plan's task, for agent work.
+    pub plan_task: Option<PlanTask>,
+    /// integrate: the task whose change is merged.
+    pub merges: Option<TaskSlug>,
+    /// deliver: the target.
+    pub target: Option<String>,
+    /// Attempts that were claimed.
+    pub attempts: u32,
+    /// Attempts that failed of themselves; lost leases do not count.
+    pub failures: Vec<FailureView>,
+    /// Leases that ended without a report.
+    pub lost_leases: u32,
+    pub not_before: Timestamp,
+    pub session: Option<SessionId>,
+    pub attempt: Option<AttemptId>,
+    pub leased_at: Option<Timestamp>,
+    pub deadline: Option<Timestamp>,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    pub output: TaskOutput,
+    pub spend: Spend,
+}
+
+/// What the accepted attempt made, in the words of the contract.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TaskOutput {
+    pub tree: Option<TreeRef>,
+    pub summary: String,
+    pub checks: Vec<CheckResult>,
+    pub usage: Usage,
+    pub trace: Option<Digest>,
+    pub sandbox_layers: Vec<String>,
+}
+
+impl JobRecord {
+    pub fn status(&self) -> JobStatus {
+        JobStatus { state: self.state, resume_to: self.resume_to }
+    }
+
+    /// The first task that failed for good, in slug order: the root cause of a failed job.
+    pub fn failed_task(&self) -> Option<&TaskRecord> {
+        self.tasks.values().find(|t| t.state == TaskState::Failed)
+    }
+
+    /// Whether every task of this kind has succeeded, and there is at least one.
+    pub fn all_succeeded(&self, kind: LeaseKind) -> bool {
+        let mut of_kind = self.tasks.values().filter(|t| t.kind == kind).peekable();
+        of_kind.peek().is_some() && of_kind.all(|t| t.state == TaskState::Succeeded)
+    }
+}
+
+impl TaskRecord {
+    /// A new task that waits for `depends_on`, or is ready when there is nothing to wait for.
+    pub fn new(
+        slug: TaskSlug,
+        kind: LeaseKind,
+        role: Role,
+        title: String,
+        depends_on: BTreeSet<TaskSlug>,
+    ) -> Self {
+        let state = if depends_on.is_empty() { TaskState::Ready } else { TaskState::Pending };
+        Self {
+            slug,
+            kind,
+            role,
+            title,
+            state,
+            epoch: 0,
+            depends_on,
+            plan_task: None,
+            merges: None,
+            target: None,
+            attempts: 0,
+            failures: Vec::new(),
+            lost_leases: 0,
+            not_before: Timestamp(0),
+            session: None,
+            attempt: None,
+            leased_at: None,
+            deadline: None,
+            started_at: None,
+            ended_at: None,
+            output: TaskOutput::default(),
+            spend: Spend::default(),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a job needs next from the control plane, read off its record alone. Because it takes no other input, a
+//! restarted daemon brings every job forward by asking this for each.
+
+use df_contract::{JobState, LeaseKind, Timestamp};
+
+use crate::record::{ApprovalSubject, JobRecord};
+
+/// The next thing to do for a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Workers, people or time must act first.
+    Wait,
+    StartAnalysis,
+    /// Governance decides on the facts.
+    Decide,
+    ExpireApproval,
+    StartPlanning,
+    /// The plan gate judges the proposed plan.
+    JudgePlan,
+    StartValidation,
+    /// The output gate judges the facts of the validation.
+    JudgeOutput,
+    AskDelivery,
+    StartDelivery,
+    Complete,
+    /// The budget cap is reached.
+    PauseForBudget,
+    /// The deadline or the wall-clock budget has passed.
+    FailForTime,
+    /// A task failed for good.
+    FailForTask,
+}
+
+/// The next step of `record` at `now`. Pure and total.
+pub fn next_step(record: &JobRecord, now: Timestamp) -> Step {
+    let state = record.state;
+    if out_of_time(record, now) && (crate::job::is_working(state) || state == JobState::GovernanceAnalysis) {
+        return Step::FailForTime;
+    }
+    if record.failed_task().is_some()
+        && (crate::job::is_working(state) || state == JobState::GovernanceAnalysis)
+    {
+        return Step::FailForTask;
+    }
+    if over_budget(record) && crate::job::is_working(state) && state != JobState::Deployable {
+        return Step::PauseForBudget;
+    }
+    match state {
+        JobState::Draft => Step::StartAnalysis,
+        JobState::GovernanceAnalysis if record.facts.is_some() => Step::Decide,
+        JobState::AwaitingApproval if record.approval.as_ref().is_some_and(|a| a.expires_at <= now) => {
+            Step::ExpireApproval
+        }
+        JobState::Approved => Step::StartPlanning,
+        JobState::TaskPlanning if record.proposed_plan.is_some() => Step::JudgePlan,
+        JobState::InProgress if record.all_succeeded(LeaseKind::Integrate) => Step::StartValidation,
+        JobState::Validating if record.gate_facts.is_some() => Step::JudgeOutput,
+        JobState::Deployable => deployable(record),
+        JobState::GovernanceAnalysis
+        | JobState::AwaitingApproval
+        | JobState::TaskPlanning
+        | JobState::InProgress
+        | JobState::Validating
+        | JobState::Paused
+        | JobState::Rejected
+        | JobState::Completed
+        | JobState::Failed
+        | JobState::Cancelled => Step::Wait,
+    }
+}
+
+fn deployable(record: &JobRecord) -> Step {
+    let begun = record.tasks.values().any(|t| t.kind == LeaseKind::Deliver);
+    let wants_approval = record.decision.as_ref().is_some_and(|d| d.obligations.approve_delivery);
+    if begun {
+        if record.all_succeeded(LeaseKind::Deliver) { Step::Complete } else { Step::Wait }
+    } else if wants_approval && !record.delivery_approved {
+        Step::AskDelivery
+    } else {
+        Step::StartDelivery
+    }
+}
+
+fn out_of_time(record: &JobRecord, now: Timestamp) -> bool {
+    let wall = record.spec.budget.wall_ms.map(|w| record.created_at.plus(w));
+    record.spec.deadline.into_iter().chain(wall).any(|end| end <= now)
+}
+
+/// Whether settled use has reached a cap that the decision set.
+pub fn over_budget(record: &JobRecord) -> bool {
+    let Some(decision) = &record.decision else { return false };
+    let caps = &decision.obligations;
+    record.spend.tokens() >= caps.tokens
+        || caps.money_nano_usd.is_some_and(|cap| record.spend.nano_usd >= cap)
+}
+
+/// What waits for approval, as the wire names it.
+pub fn waiting_for(record: &JobRecord) -> Option<ApprovalSubject> {
+    record.approval.as_ref().map(|a| a.subject)
+}
