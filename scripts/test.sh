@@ -40,7 +40,7 @@ targets() {
 
 # Runs one kind: its name, then arguments for cargo test.
 run_kind() {
-  local kind="$1" log="$logs/$1.log" status=0 ok bad skips
+  local kind="$1" log="$logs/$1.log" status=0 started=$SECONDS ok bad skips
   shift
   echo "== $kind tests"
   timeout --kill-after=30s "$limit_per_kind" cargo test --locked --workspace --no-fail-fast "$@" -- --show-output \
@@ -64,13 +64,16 @@ run_kind() {
     tail -n 150 "$log"
   fi
   passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skips))
-  table+=$(printf '%-14s %6d passed %4d failed %4d skipped' "$kind" "$ok" "$bad" "$skips")$'\n'
+  table+=$(printf '%-14s %6d passed %4d failed %4d skipped %6d s' "$kind" "$ok" "$bad" "$skips" "$((SECONDS - started))")$'\n'
   echo "  $ok passed, $bad failed, $skips skipped"
 }
 
 # The process tests start the real binaries from the target directory.
 echo "== building"
-cargo build --locked --workspace --bins </dev/null
+if ! cargo build --locked --workspace --bins </dev/null; then
+  printf '\nthe workspace does not build\n\n0 passed, 1 failed, %d skipped\n' "$skipped"
+  exit 1
+fi
 
 run_kind unit --lib --bins
 run_kind documentation --doc
