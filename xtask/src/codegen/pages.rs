@@ -16,7 +16,14 @@ struct Part {
     render: fn() -> String,
 }
 
-const PARTS: [Part; 1] = [Part { page: "docs/errors/README.md", name: "error codes", render: error_codes }];
+const PARTS: [Part; 2] = [
+    Part { page: "docs/errors/README.md", name: "error codes", render: error_codes },
+    Part {
+        page: "docs/workflow.md",
+        name: "transitions",
+        render: df_control_machine::table::render_markdown,
+    },
+];
 
 pub(super) fn all(workspace: &Workspace) -> anyhow::Result<Vec<Generated>> {
     let page = |part: &Part| {
