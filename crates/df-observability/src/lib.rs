@@ -1,1 +1,73 @@
-//! df-observability
+//! How the processes log: one JSON object per line on stderr, with the same field names as the API.
+//!
+//! What it deliberately does not know: what is worth logging. It never adds a field of its own besides the time,
+//! the level, the process and the target, and nothing here may be handed a prompt, a key or a token.
+//!
+//! ```
+//! use df_observability::field;
+//! assert_eq!(field::JOB, "job");
+//! ```
+
+mod json;
+
+use std::io;
+
+use tracing::Subscriber;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+/// Names of fields that mean the same thing in every process, in logs and in the API.
+pub mod field {
+    pub const TENANT: &str = "tenant";
+    pub const JOB: &str = "job";
+    pub const TASK: &str = "task";
+    pub const EPOCH: &str = "epoch";
+    pub const ATTEMPT: &str = "attempt";
+    pub const WORKER: &str = "worker";
+    pub const ACCOUNT: &str = "account";
+    pub const MODEL: &str = "model";
+    pub const CODE: &str = "code";
+    pub const ERROR: &str = "error";
+    pub const ADDRESS: &str = "address";
+    pub const DURATION_MS: &str = "duration_ms";
+}
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("the log filter `{filter}` cannot be read; write for example `info` or `info,df_proxy=debug`")]
+    Filter {
+        filter: String,
+        #[source]
+        source: tracing_subscriber::filter::ParseError,
+    },
+    #[error("logging is already set up in this process")]
+    Twice(#[source] TryInitError),
+}
+
+/// Sends every log record of this process to stderr as JSON lines. Call it once, first thing in `main`.
+///
+/// `filter` has the form of `tracing_subscriber::EnvFilter`: `info`, or `info,df_proxy=debug`.
+pub fn init_json_logs(process: &'static str, filter: &str) -> Result<(), LogError> {
+    json_subscriber(process, filter, io::stderr)?.try_init().map_err(LogError::Twice)
+}
+
+/// The subscriber behind [`init_json_logs`], with its writer as an argument.
+pub fn json_subscriber<W>(
+    process: &'static str,
+    filter: &str,
+    writer: W,
+) -> Result<impl Subscriber + Send + Sync + 'static, LogError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
+    Ok(tracing_subscriber::fmt()
+        .fmt_fields(tracing_subscriber::fmt::format::JsonFields::new())
+        .event_format(json::JsonLine { process })
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .finish())
+}
