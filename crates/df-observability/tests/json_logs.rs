@@ -1,5 +1,7 @@
 //! What a process writes when it logs.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up must fail")]
+
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
