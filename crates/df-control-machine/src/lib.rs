@@ -18,6 +18,7 @@ pub mod decide;
 pub mod invariants;
 pub mod job;
 pub mod record;
+pub mod replay;
 pub mod retry;
 pub mod step;
 pub mod table;
