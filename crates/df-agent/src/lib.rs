@@ -7,6 +7,7 @@
 //! the sandbox. They see a directory, a [`CommandRunner`] and a token.
 
 pub mod attempt;
+pub mod git;
 pub mod runner;
 
 pub use attempt::{Attempt, AttemptReport, ModelToken, NoteKind, ProgressNote};
