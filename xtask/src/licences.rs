@@ -1,11 +1,10 @@
 //! `cargo xtask licences`: the part of deny.toml that must hold on every machine, whether or not cargo-deny
 //! is installed there: licences, banned crates and sources. deny.toml stays the only list.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use cargo_metadata::{Metadata, semver::Version};
-use semver::VersionReq;
 use serde::Deserialize;
 use spdx::{Expression, Licensee, ParseMode};
 
@@ -29,12 +28,12 @@ struct Bans {
     deny: Vec<Ban>,
 }
 
-/// One banned crate: `name` or `name@requirement`, or one that may be present in a single version only.
+/// A banned crate, or one that may be present in a single version only.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Ban {
     #[serde(rename = "crate")]
-    spec: String,
+    name: String,
     #[serde(default)]
     deny_multiple_versions: bool,
 }
@@ -89,7 +88,9 @@ fn check(packages: &[Package], policy: &Policy) -> anyhow::Result<Vec<String>> {
         problems.extend(check_source(package, &policy.sources));
     }
     for ban in &policy.bans.deny {
-        problems.extend(check_ban(packages, ban)?);
+        // A version requirement would be read differently here and by cargo-deny.
+        ensure!(!ban.name.contains(['@', ':']), "deny.toml bans `{}`: write a plain name", ban.name);
+        problems.extend(check_ban(packages, ban));
     }
     Ok(problems)
 }
@@ -116,30 +117,18 @@ fn check_source(package: &Package, sources: &Sources) -> Option<String> {
     (!known).then(|| format!("{name} {version} comes from {source}, which deny.toml does not allow"))
 }
 
-fn check_ban(packages: &[Package], ban: &Ban) -> anyhow::Result<Vec<String>> {
-    let (name, requirement) = match ban.spec.split_once('@') {
-        None => (ban.spec.as_str(), VersionReq::STAR),
-        Some((name, requirement)) => {
-            let requirement =
-                VersionReq::parse(requirement).with_context(|| format!("deny.toml bans `{}`", ban.spec))?;
-            (name, requirement)
-        }
-    };
-    let mut versions: BTreeMap<&Version, &Package> = BTreeMap::new();
-    for package in packages.iter().filter(|package| package.name == name) {
-        if requirement.matches(&package.version) {
-            versions.insert(&package.version, package);
+fn check_ban(packages: &[Package], ban: &Ban) -> Vec<String> {
+    let name = ban.name.as_str();
+    let versions: BTreeSet<&Version> =
+        packages.iter().filter(|package| package.name == name).map(|package| &package.version).collect();
+    let listed: Vec<String> = versions.iter().map(ToString::to_string).collect();
+    match (ban.deny_multiple_versions, listed.len()) {
+        (true, 0 | 1) => Vec::new(),
+        (true, _) => vec![format!("{name} is present as {}; one is enough", listed.join(" and "))],
+        (false, _) => {
+            listed.iter().map(|version| format!("{name} {version} is banned by deny.toml")).collect()
         }
     }
-    let listed: Vec<String> = versions.keys().map(ToString::to_string).collect();
-    if ban.deny_multiple_versions {
-        let several = versions.len() > 1;
-        return Ok(several
-            .then(|| format!("{name} is present as {}; one is enough", listed.join(" and ")))
-            .into_iter()
-            .collect());
-    }
-    Ok(listed.iter().map(|version| format!("{name} {version} is banned by deny.toml")).collect())
 }
 
 #[cfg(test)]
