@@ -42,6 +42,25 @@ pub enum Layer {
     PidsCgroup,
 }
 
+impl Layer {
+    /// The name under which it is recorded, the same as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnprivilegedUid => "unprivileged_uid",
+            Self::OwnUid => "own_uid",
+            Self::Namespaces => "namespaces",
+            Self::NoNetwork => "no_network",
+            Self::MinimalRoot => "minimal_root",
+            Self::NoCapabilities => "no_capabilities",
+            Self::NoNewPrivileges => "no_new_privileges",
+            Self::Seccomp => "seccomp",
+            Self::ResourceLimits => "resource_limits",
+            Self::MemoryCgroup => "memory_cgroup",
+            Self::PidsCgroup => "pids_cgroup",
+        }
+    }
+}
+
 /// What became of the spool file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spooled {

@@ -17,9 +17,15 @@ const BWRAP_PLACES: [&str; 3] = ["/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin
 const BWRAP_MIN: (u32, u32) = (0, 8);
 /// A trial that takes longer has hung.
 const TRIAL_WALL_MS: u64 = 30_000;
-/// Bits of `CapEff` that a start as root needs: CHOWN, KILL, SETGID, SETUID, SYS_ADMIN.
-const CAPABILITIES: [(u32, &str); 5] =
-    [(0, "CAP_CHOWN"), (5, "CAP_KILL"), (6, "CAP_SETGID"), (7, "CAP_SETUID"), (21, "CAP_SYS_ADMIN")];
+/// Bits of `CapEff` that a start as root needs: CHOWN, DAC_OVERRIDE, KILL, SETGID, SETUID, SYS_ADMIN.
+const CAPABILITIES: [(u32, &str); 6] = [
+    (0, "CAP_CHOWN"),
+    (1, "CAP_DAC_OVERRIDE"),
+    (5, "CAP_KILL"),
+    (6, "CAP_SETGID"),
+    (7, "CAP_SETUID"),
+    (21, "CAP_SYS_ADMIN"),
+];
 
 /// Something the sandbox stands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -53,8 +53,9 @@ pub(crate) fn supervise(
         run.kill_now();
     }
     let status = run.child.wait().map_err(SandboxError::os("waiting for the sandbox"))?;
+    let settled = run.settle();
     watched?;
-    run.settle()?;
+    settled?;
     run.finish(status)
 }
 
@@ -134,7 +135,7 @@ impl Run {
                 self.read_output();
             }
             if report {
-                self.read_reports();
+                self.read_reports()?;
             }
             if cancel {
                 self.cancel = None;
@@ -218,12 +219,19 @@ impl Run {
         }
     }
 
-    fn read_reports(&mut self) {
+    fn read_reports(&mut self) -> Result<(), SandboxError> {
         while let Some((report, sender)) = receive(self.reports.as_fd()) {
             match report {
                 Report::Ready(layers) => {
                     self.layers = Some(layers);
-                    self.inner = sender.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+                    let pidfd =
+                        sender.ok_or(Errno::SRCH).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+                    self.inner = match pidfd {
+                        Ok(pidfd) => Some(pidfd),
+                        // Ended and reaped already: the outer process ends next.
+                        Err(Errno::SRCH) => None,
+                        Err(errno) => return Err(SandboxError::errno("watching the inner process")(errno)),
+                    };
                     if let Some(stop) = &mut self.stop {
                         stop.since = Instant::now();
                         self.terminate();
@@ -234,11 +242,12 @@ impl Run {
                 Report::Signal(signal) => self.ended = Some(Exit::Signal(signal)),
             }
         }
+        Ok(())
     }
 
     /// After the outer process: makes sure that the inner one, and so all others, are gone, and reads what is left.
     fn settle(&mut self) -> Result<(), SandboxError> {
-        self.read_reports();
+        self.read_reports()?;
         if let Some(inner) = &self.inner {
             let _ = pidfd_send_signal(inner, Signal::KILL);
             let mut fds = [PollFd::new(inner, PollFlags::IN)];

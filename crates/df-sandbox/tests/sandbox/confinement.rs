@@ -74,6 +74,9 @@ fn layers_in_force_are_reported() {
         Layer::ResourceLimits,
     ];
     assert!(always.iter().all(|layer| outcome.layers.contains(layer)), "{:?}", outcome.layers);
+    for layer in &outcome.layers {
+        assert_eq!(serde_json::to_value(layer).unwrap(), layer.name());
+    }
     assert_eq!(outcome.layers.contains(&Layer::OwnUid), rustix::process::geteuid().is_root());
 }
 
