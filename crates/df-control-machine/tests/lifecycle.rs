@@ -1,4 +1,5 @@
 //! Random command sequences keep every invariant; the straight way completes; stale and illegal commands write nothing.
+#![expect(clippy::unwrap_used, reason = "helpers of a test: a failed unwrap is a failed test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
