@@ -7,7 +7,8 @@
 # Kinds: unit (libraries and binaries, property tests among them), documentation examples, integration
 # (tests/ of each package) and process (targets named e2e_*: real daemons, real signals).
 # A test that cannot run here prints one line `SKIPPED: reason` and returns; it is counted as skipped, not as
-# passed. The last line is for machines: `N passed, N failed, N skipped`.
+# passed. So is an ignored test, unless its reason says `run by ...`: that one is the inner process of another
+# test. The last line is for machines: `N passed, N failed, N skipped`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -54,8 +55,9 @@ run_kind() {
       }
     }
     /^SKIPPED: / { skips++; ok-- }
+    /^test .* \.\.\. ignored, run by / { skips-- }
     END { print ok + 0, bad + 0, skips + 0 }' "$log")
-  grep -E '^SKIPPED: ' "$log" | sort | uniq -c | sed 's/^ *\([0-9]*\) /  \1 x /' || true
+  grep -E '^(SKIPPED: |test .* \.\.\. ignored)' "$log" | grep -v ' ignored, run by ' | sort | uniq -c | sed 's/^ *\([0-9]*\) /  \1 x /' || true
   if [ "$status" -ne 0 ]; then
     [ "$status" -ne 124 ] || echo "  no end after $limit_per_kind: stopped"
     [ "$bad" -gt 0 ] || bad=1 # it did not build, or died before it could count
