@@ -1,0 +1,46 @@
+//! What watchers see of a transition.
+
+use df_contract::{EventKind, JobState};
+use df_control_machine::{AuditBody, AuditDraft};
+
+/// The event of one audit draft, when it is one that watchers are told.
+pub(crate) fn of(draft: &AuditDraft, actor: &str) -> Option<EventKind> {
+    let actor = actor.to_owned();
+    match &draft.body {
+        AuditBody::Submitted { .. } => {
+            Some(EventKind::JobState { from: None, to: JobState::Draft, actor, cause: String::new() })
+        }
+        AuditBody::Job { from, to, cause, .. } => {
+            Some(EventKind::JobState { from: Some(*from), to: *to, actor, cause: cause.clone() })
+        }
+        AuditBody::TaskCreated { state, .. } => Some(EventKind::TaskState {
+            slug: draft.slug.clone()?,
+            from: None,
+            to: *state,
+            epoch: draft.epoch.unwrap_or(0),
+            cause: String::new(),
+        }),
+        AuditBody::Task { from, to, cause, .. } => Some(EventKind::TaskState {
+            slug: draft.slug.clone()?,
+            from: Some(*from),
+            to: *to,
+            epoch: draft.epoch.unwrap_or(0),
+            cause: cause.clone(),
+        }),
+        AuditBody::Decided { decision } => Some(EventKind::Decision { decision: decision.clone() }),
+        AuditBody::ApprovalRequested { subject, needed, .. } => {
+            Some(EventKind::ApprovalRequested { subject: subject.as_str().to_owned(), needed: *needed })
+        }
+        AuditBody::Voted { identity, approve, comment } => Some(EventKind::ApprovalVote {
+            by: identity.clone(),
+            approved: *approve,
+            comment: comment.clone(),
+        }),
+        AuditBody::PlanJudged { .. }
+        | AuditBody::PlanAccepted { .. }
+        | AuditBody::Produced { .. }
+        | AuditBody::OutputJudged { .. }
+        | AuditBody::Spent { .. }
+        | AuditBody::Delivered { .. } => None,
+    }
+}

@@ -1,0 +1,193 @@
+//! Sessions, claims, progress and reaping. Whether a task may be claimed or given back is decide()'s word; here is
+//! only who asks, for which task, and when.
+
+use df_contract::lease::{HeldLease, MAX_PROGRESS_BYTES, ProgressLine, SESSION_TTL};
+use df_contract::{EventKind, JobEventView, JobId, Role, SessionId, TaskSlug, TaskState, Timestamp};
+use df_control_machine::{Actor, Command, CommandBody, JobRecord, Rejection};
+
+use crate::row::{ClaimRequest, LeaseRow, ProgressCount, ReapRequest, Reaped, SessionRow};
+use crate::rows::Kept;
+use crate::transition::{Tx, apply};
+use crate::{Refused, StoreError};
+
+/// Most READY tasks that one claim looks at.
+const MAX_CANDIDATES: u32 = 256;
+
+/// Most progress lines kept per job; the log itself is in the attempt's trace.
+pub const MAX_PROGRESS_PER_JOB: u64 = 20_000;
+
+fn live(tx: &Tx<'_>, id: SessionId, now: Timestamp) -> Kept<SessionRow> {
+    tx.rows.session(id)?.filter(|row| now < row.expires_at).ok_or(StoreError::SessionGone(id))
+}
+
+/// Extends the session and names the leases that it believes it has and has not.
+pub(crate) fn heartbeat(
+    tx: &mut Tx<'_>,
+    id: SessionId,
+    now: Timestamp,
+    held: &[HeldLease],
+) -> Kept<Vec<HeldLease>> {
+    let mut row = live(tx, id, now)?;
+    row.last_heartbeat = now;
+    row.expires_at = now.plus(SESSION_TTL);
+    tx.rows.session_write(&row)?;
+    let mut lost = Vec::new();
+    for lease in held {
+        let kept = tx.rows.lease(lease.job, &lease.slug)?.is_some_and(|row| {
+            row.state == TaskState::Leased && row.epoch == lease.epoch && row.session == Some(id)
+        });
+        if !kept {
+            lost.push(lease.clone());
+        }
+    }
+    Ok(lost)
+}
+
+/// Ends the session at once; the next round of reaping gives its tasks back.
+pub(crate) fn close(tx: &mut Tx<'_>, id: SessionId) -> Kept<()> {
+    let Some(mut row) = tx.rows.session(id)? else { return Ok(()) };
+    row.expires_at = Timestamp(0);
+    tx.rows.session_write(&row)
+}
+
+pub(crate) fn claim(tx: &mut Tx<'_>, request: ClaimRequest) -> Kept<Vec<(JobRecord, TaskSlug)>> {
+    let session = live(tx, request.session, request.now)?;
+    let free = session.capacity.saturating_sub(tx.rows.leases_held(session.id)?) as usize;
+    let kinds: Vec<_> = request.kinds.iter().copied().filter(|k| session.class.may_hold(*k)).collect();
+    let mut mints = request.mints.iter().take(free).peekable();
+    let mut taken = Vec::new();
+    if kinds.is_empty() || mints.peek().is_none() {
+        return Ok(taken);
+    }
+    for (job, slug) in tx.rows.candidates(&kinds, request.now, MAX_CANDIDATES)? {
+        let Some((id, attempt)) = mints.peek() else { break };
+        let Some(row) = tx.rows.job(job)? else { continue };
+        let Some(task) = row.record.tasks.get(&slug) else { continue };
+        let deadline = request.now.plus((request.wall)(&row.record, task));
+        let command = Command {
+            id: *id,
+            job,
+            actor: Actor { name: session.name.clone(), role: Role::Worker },
+            at: request.now,
+            body: CommandBody::Claim { slug: slug.clone(), session: session.id, attempt: *attempt, deadline },
+        };
+        // Refused = not now (another merge runs, its stage is off): the next candidate may fit.
+        if apply(tx, &command)?.is_ok()
+            && let Some(row) = tx.rows.job(job)?
+        {
+            mints.next();
+            taken.push((row.record, slug));
+        }
+    }
+    Ok(taken)
+}
+
+/// Appends progress of the lease held under `epoch`. Lines that came before (by their number) are skipped, so a
+/// batch may be sent again.
+pub(crate) fn progress(
+    tx: &mut Tx<'_>,
+    held: &HeldLease,
+    first: u64,
+    lines: &[ProgressLine],
+    now: Timestamp,
+) -> Kept<Result<(), Refused>> {
+    let Some(mut lease) = tx.rows.lease(held.job, &held.slug)? else {
+        return Ok(Err(Rejection::TaskUnknown(held.slug.clone()).into()));
+    };
+    if lease.state != TaskState::Leased || lease.epoch != held.epoch {
+        let (held, slug) = (held.epoch, held.slug.clone());
+        return Ok(Err(Rejection::Stale { slug, held, current: lease.epoch }.into()));
+    }
+    let mut count = tx.rows.progress_count(held.job)?;
+    for (number, line) in (first..).zip(lines) {
+        if number >= lease.progress_next {
+            keep_line(tx, held, &mut count, line, now)?;
+            lease.progress_next = number + 1;
+        }
+    }
+    lease.last_progress = now;
+    tx.rows.progress_write(&lease, count)?;
+    tx.changed.insert(held.job);
+    Ok(Ok(()))
+}
+
+fn keep_line(
+    tx: &mut Tx<'_>,
+    held: &HeldLease,
+    count: &mut ProgressCount,
+    line: &ProgressLine,
+    now: Timestamp,
+) -> Kept<()> {
+    let line = match count.kept.cmp(&MAX_PROGRESS_PER_JOB) {
+        std::cmp::Ordering::Less => format!("{}: {}", line.kind, shortened(&line.text)),
+        std::cmp::Ordering::Equal => {
+            format!("truncated: only the first {MAX_PROGRESS_PER_JOB} lines of a job are kept here")
+        }
+        std::cmp::Ordering::Greater => return Ok(()),
+    };
+    count.kept += 1;
+    count.event_seq += 1;
+    let event = EventKind::Progress { slug: held.slug.clone(), epoch: held.epoch, line };
+    tx.rows.event_insert(&JobEventView { job: held.job, seq: count.event_seq, at: now, event })
+}
+
+fn shortened(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_PROGRESS_BYTES)]
+}
+
+/// Gives back what dead sessions hold, what ran past its deadline and what makes no progress.
+pub(crate) fn reap(tx: &mut Tx<'_>, request: &ReapRequest) -> Kept<Reaped> {
+    let stalled = Timestamp(request.now.0.saturating_sub(request.progress_timeout.0));
+    let limit = u32::try_from(request.mints.len()).unwrap_or(u32::MAX);
+    let mut reaped = Reaped::default();
+    for (lease, id) in tx.rows.leases_ended(request.now, stalled, limit)?.into_iter().zip(&request.mints) {
+        let cause = why_ended(tx, &lease, request.now)?;
+        let (job, slug, epoch) = (lease.job, lease.slug, lease.epoch);
+        let command = Command {
+            id: *id,
+            job,
+            actor: Actor { name: "reaper".to_owned(), role: Role::Governance },
+            at: request.now,
+            body: CommandBody::Return { slug: slug.clone(), epoch, cause: cause.to_owned() },
+        };
+        match apply(tx, &command)? {
+            Ok(_) => reaped.returned.push((job, slug, epoch, cause.to_owned())),
+            Err(refused) => {
+                tracing::warn!(%job, task = %slug, epoch, error = %refused, "an ended lease cannot be given back");
+            }
+        }
+    }
+    for session in tx.rows.sessions()? {
+        if session.expires_at <= request.now && tx.rows.leases_held(session.id)? == 0 {
+            tx.rows.session_delete(session.id)?;
+            reaped.sessions.push(session.id);
+        }
+    }
+    Ok(reaped)
+}
+
+fn why_ended(tx: &Tx<'_>, lease: &LeaseRow, now: Timestamp) -> Kept<&'static str> {
+    let session = lease.session.map(|id| tx.rows.session(id)).transpose()?.flatten();
+    Ok(match session {
+        None => "the worker's session ended",
+        Some(row) if row.expires_at <= now => "the worker's session ended",
+        Some(_) if lease.deadline.is_some_and(|end| end <= now) => "the attempt ran past its deadline",
+        Some(_) => "the attempt made no progress",
+    })
+}
+
+/// Leases of every open session, for `GET /v1/system`.
+pub(crate) fn sessions_with_held(rows: &dyn crate::rows::Rows) -> Kept<Vec<(SessionRow, u32)>> {
+    let sessions = rows.sessions()?;
+    sessions.into_iter().map(|row| rows.leases_held(row.id).map(|held| (row, held))).collect()
+}
+
+/// A lease by its task, as the daemon checks before it serves a blob or an event to its holder.
+pub(crate) fn holder(
+    rows: &dyn crate::rows::Rows,
+    job: JobId,
+    slug: &TaskSlug,
+) -> Kept<Option<(u64, SessionId)>> {
+    let lease = rows.lease(job, slug)?.filter(|row| row.state == TaskState::Leased);
+    Ok(lease.and_then(|row| row.session.map(|session| (row.epoch, session))))
+}

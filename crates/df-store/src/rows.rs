@@ -1,0 +1,86 @@
+//! The rows under one transaction: what a backend must be able to do, and no more. Every decision is made above,
+//! once, in Rust; a backend only finds and keeps.
+
+use std::collections::BTreeMap;
+
+use df_contract::api::JobSummary;
+use df_contract::{
+    CommandId, Digest, JobEventView, JobId, JobState, KeyId, LeaseKind, SessionId, TaskSlug, Timestamp,
+};
+use df_control_audit::AuditRecord;
+use df_control_machine::Effect;
+
+use crate::StoreError;
+use crate::row::{CommandRow, JobFilter, JobRow, KeyRow, LeaseRow, OutboxRow, ProgressCount, SessionRow};
+
+pub(crate) type Kept<T> = Result<T, StoreError>;
+
+/// Two implementers: [`crate::memory::Memory`] and [`crate::sqlite::Sqlite`].
+pub(crate) trait Rows {
+    fn command(&self, id: CommandId) -> Kept<Option<CommandRow>>;
+    fn command_insert(&mut self, id: CommandId, row: &CommandRow) -> Kept<()>;
+
+    fn job(&self, id: JobId) -> Kept<Option<JobRow>>;
+    /// Writes where the version, and every changed task's epoch, is still that of `before`.
+    fn job_write(&mut self, before: Option<&JobRow>, after: &JobRow) -> Kept<()>;
+    fn job_list(&self, filter: &JobFilter) -> Kept<Vec<JobSummary>>;
+    /// Oldest first.
+    fn jobs_active(&self) -> Kept<Vec<JobId>>;
+    fn job_count_by_state(&self) -> Kept<BTreeMap<JobState, u64>>;
+
+    fn audit_insert(&mut self, record: &AuditRecord) -> Kept<()>;
+    fn audit(&self, job: JobId) -> Kept<Vec<AuditRecord>>;
+    fn event_insert(&mut self, event: &JobEventView) -> Kept<()>;
+    fn events(&self, job: JobId, after: u64, limit: u32) -> Kept<Vec<JobEventView>>;
+
+    fn outbox_insert(&mut self, job: JobId, effect: &Effect, at: Timestamp) -> Kept<()>;
+    fn outbox_due(&self, limit: u32) -> Kept<Vec<OutboxRow>>;
+    fn outbox_done(&mut self, id: u64, at: Timestamp) -> Kept<()>;
+
+    /// READY tasks that seem claimable, best first: priority of the job, then its age, then the slug.
+    fn candidates(&self, kinds: &[LeaseKind], now: Timestamp, limit: u32) -> Kept<Vec<(JobId, TaskSlug)>>;
+    fn lease(&self, job: JobId, slug: &TaskSlug) -> Kept<Option<LeaseRow>>;
+    fn leases_held(&self, session: SessionId) -> Kept<u32>;
+    /// LEASED tasks whose session is gone or expired, whose deadline has passed, or that last made progress at or
+    /// before `stalled`.
+    fn leases_ended(&self, now: Timestamp, stalled: Timestamp, limit: u32) -> Kept<Vec<LeaseRow>>;
+    fn progress_count(&self, job: JobId) -> Kept<ProgressCount>;
+    fn progress_write(&mut self, lease: &LeaseRow, count: ProgressCount) -> Kept<()>;
+
+    fn session(&self, id: SessionId) -> Kept<Option<SessionRow>>;
+    fn session_write(&mut self, row: &SessionRow) -> Kept<()>;
+    fn session_delete(&mut self, id: SessionId) -> Kept<()>;
+    fn sessions(&self) -> Kept<Vec<SessionRow>>;
+
+    fn key_insert(&mut self, row: &KeyRow) -> Kept<()>;
+    fn key_by_hash(&self, hash: &Digest) -> Kept<Option<KeyRow>>;
+    fn keys(&self) -> Kept<Vec<KeyRow>>;
+    fn key_revoke(&mut self, id: KeyId) -> Kept<bool>;
+
+    fn meta(&self, name: &str) -> Kept<Option<String>>;
+    fn meta_write(&mut self, name: &str, value: &str) -> Kept<()>;
+}
+
+/// Why a job's row could not be written where `before` said it was.
+pub(crate) fn moved(what: impl std::fmt::Display) -> StoreError {
+    StoreError::Invariant(format!("{what} is not at the version that was decided on"))
+}
+
+/// Job states in which some lease may be held. A first sieve for claims; decide() says the rest.
+pub(crate) const fn may_lease(state: JobState) -> bool {
+    match state {
+        JobState::GovernanceAnalysis
+        | JobState::TaskPlanning
+        | JobState::InProgress
+        | JobState::Validating
+        | JobState::Deployable => true,
+        JobState::Draft
+        | JobState::AwaitingApproval
+        | JobState::Approved
+        | JobState::Rejected
+        | JobState::Completed
+        | JobState::Failed
+        | JobState::Paused
+        | JobState::Cancelled => false,
+    }
+}
