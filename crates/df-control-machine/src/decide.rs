@@ -171,6 +171,9 @@ impl Draft {
         if task::is_ended(to) {
             task.ended_at = Some(at);
         }
+        if matches!(event, TaskEvent::Unblocked | TaskEvent::Reopened) {
+            task.base.clone_from(&self.record.head);
+        }
         if from == TaskState::Leased {
             self.effects.push(Effect::RevokeGrants { slug: slug.clone(), epoch: held });
         }
@@ -178,7 +181,10 @@ impl Draft {
         Ok(())
     }
 
-    fn create(&mut self, task: TaskRecord) {
+    fn create(&mut self, mut task: TaskRecord) {
+        if task.state == TaskState::Ready {
+            task.base.clone_from(&self.record.head);
+        }
         let (slug, lease, role, state) = (task.slug.clone(), task.kind, task.role, task.state);
         self.record.tasks.insert(slug.clone(), task);
         self.note_task(&slug, AuditBody::TaskCreated { lease, role, state });

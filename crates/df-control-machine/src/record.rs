@@ -96,6 +96,9 @@ pub struct TaskRecord {
     pub depends_on: BTreeSet<TaskSlug>,
     /// The plan's task, for agent work.
     pub plan_task: Option<PlanTask>,
+    /// The tree an agent starts from: the head as it was when the task became ready, so that every attempt, and
+    /// every replay, sees the same files whatever is merged meanwhile.
+    pub base: Option<TreeRef>,
     /// integrate: the task whose change is merged.
     pub merges: Option<TaskSlug>,
     /// deliver: the target.
@@ -164,6 +167,7 @@ impl TaskRecord {
             epoch: 0,
             depends_on,
             plan_task: None,
+            base: None,
             merges: None,
             target: None,
             attempts: 0,

@@ -225,6 +225,9 @@ fn the_straight_way_completes_in_order() {
     assert_eq!(job.record().state, JobState::Completed);
     let want = "intake plan a integrate.a b c integrate.b integrate.c validate.1 deliver.bundle";
     assert_eq!(order.join(" "), want);
+    let base = |slug: &str| job.record().tasks[&slug.parse::<TaskSlug>().unwrap()].base.clone();
+    assert_eq!(base("b"), base("c"), "tasks side by side start from the same tree, whoever merges first");
+    assert_ne!(base("b"), base("a"));
 }
 
 #[test]

@@ -239,10 +239,18 @@ fn accept_plan(draft: &mut Draft, plan: Plan) -> Result<(), Rejection> {
         plan: digest,
         tasks: plan.tasks.len().try_into().unwrap_or(u32::MAX),
     });
-    for task in &plan.tasks {
-        let (work, merge) = tasks::of_plan(task)?;
-        draft.create(work);
-        draft.create(merge);
+    let waves =
+        plan.layers().map_err(|_| Rejection::Contract("the plan goes round in a circle".to_owned()))?;
+    let mut before = BTreeSet::new();
+    for wave in &waves {
+        let mut merges = BTreeSet::new();
+        for task in plan.tasks.iter().filter(|t| wave.contains(&t.slug)) {
+            let (work, merge) = tasks::of_plan(task, before.clone())?;
+            merges.insert(merge.slug.clone());
+            draft.create(work);
+            draft.create(merge);
+        }
+        before.append(&mut merges);
     }
     draft.record.plan = Some(plan);
     Ok(())
@@ -291,7 +299,7 @@ fn rework(draft: &mut Draft, gates: &[GateView]) -> Result<(), Rejection> {
     draft.record.reworks += 1;
     draft.job(JobEvent::GateRefused, &found)?;
     let task = tasks::rework(draft.record.reworks, &plan, &draft.record.spec, &found)?;
-    let (work, merge) = tasks::of_plan(&task)?;
+    let (work, merge) = tasks::of_plan(&task, BTreeSet::new())?;
     draft.create(work);
     draft.create(merge);
     Ok(())

@@ -21,9 +21,14 @@ pub(super) fn merge_slug(task: &TaskSlug) -> Result<TaskSlug, Rejection> {
     slug(&format!("integrate.{task}"))
 }
 
-/// A plan's task as two: the agent's work, which waits for the merges of what it builds on, and its own merge.
-pub(super) fn of_plan(task: &PlanTask) -> Result<(TaskRecord, TaskRecord), Rejection> {
-    let waits = task.depends_on.iter().map(merge_slug).collect::<Result<BTreeSet<_>, _>>()?;
+/// A plan's task as two: the agent's work, which waits for the merges of every earlier wave, and its own merge.
+///
+/// A plan runs in waves (the layers of its graph), so that what an agent finds in its tree follows from the plan
+/// alone and not from who was faster: only then can a run be replayed against a recorded conversation.
+pub(super) fn of_plan(
+    task: &PlanTask,
+    waits: BTreeSet<TaskSlug>,
+) -> Result<(TaskRecord, TaskRecord), Rejection> {
     let mut work = TaskRecord::new(task.slug.clone(), LeaseKind::Agent, task.role, task.title.clone(), waits);
     work.plan_task = Some(task.clone());
     let title = format!("Merge: {}", task.title);
