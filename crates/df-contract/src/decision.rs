@@ -128,6 +128,8 @@ pub struct Decision {
     pub facts: Digest,
     /// Digest of the policy bundle.
     pub policy: Digest,
+    /// Digest of the operator's limits.
+    pub limits: Digest,
 }
 
 #[cfg(test)]

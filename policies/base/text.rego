@@ -1,0 +1,40 @@
+# Finding words in the clauses of a job's text.
+#
+# Clauses are in lower case, without punctuation, and begin and end with a space: " kit " is a whole word, " phish" the
+# beginning of one; scripts that put no spaces between words are searched for parts.
+package devfactory.base.text
+
+import rego.v1
+
+clauses := input.job.text.clauses
+
+whole := concat("|", clauses)
+
+# Each clause with the two that follow it: what people spread over a few sentences.
+passages := [concat("|", array.slice(clauses, i, i + 3)) | some i, _ in clauses]
+
+units := {"clause": clauses, "passage": passages}
+
+has_any(text, terms) if {
+	some term in terms
+	contains(text, term)
+}
+
+# Patterns of which every group occurs somewhere; most jobs have none, and none is looked at further.
+possible(patterns) := [p |
+	some p in patterns
+	every group in p.all {
+		has_any(whole, group)
+	}
+]
+
+# Patterns with a clause or passage in which every group occurs and nothing excuses it.
+found(patterns) := {hit |
+	some p in possible(patterns)
+	some unit in units[p.within]
+	every group in p.all {
+		has_any(unit, group)
+	}
+	not has_any(unit, object.get(p, "unless", []))
+	hit := {"rule": p.rule, "message": p.message, "evidence": trim_space(unit), "remedy": object.get(p, "remedy", "")}
+}
