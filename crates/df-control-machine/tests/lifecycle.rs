@@ -41,6 +41,7 @@ fn decision(verdict: Verdict) -> Decision {
         },
         facts: Digest::zero(),
         policy: Digest::zero(),
+        limits: Digest::zero(),
     }
 }
 

@@ -48,7 +48,14 @@ pub(crate) fn decision(verdict: Verdict) -> Decision {
         approve_delivery: false,
         gates: BTreeSet::new(),
     };
-    Decision { verdict, reasons: vec![], obligations, facts: Digest::zero(), policy: Digest::zero() }
+    Decision {
+        verdict,
+        reasons: vec![],
+        obligations,
+        facts: Digest::zero(),
+        policy: Digest::zero(),
+        limits: Digest::zero(),
+    }
 }
 
 /// Three tasks: `b` and `c` build on `a`.
