@@ -101,6 +101,3 @@ impl ModelClient<'_> {
         matches!(tokio::time::timeout(self.patience.token_wait, other).await, Ok(Ok(_)))
     }
 }
-
-#[cfg(test)]
-mod tests;

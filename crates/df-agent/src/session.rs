@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::attempt::{NoteKind, ProgressNote};
 use crate::manifest::Manifest;
-use crate::model::{Answer, Message, ModelClient};
+use crate::model::{Answer, Message, ModelClient, Stop};
 use crate::runner::CommandRunner;
 use crate::tools::{ToolBox, definitions};
 use crate::trace::Trace;
@@ -189,6 +189,9 @@ impl<R: CommandRunner> Session<'_, R> {
         self.usage.input_tokens = self.usage.input_tokens.saturating_add(input);
         self.usage.output_tokens = self.usage.output_tokens.saturating_add(output);
         self.trace.answer(step, &answer);
+        if answer.stop == Stop::Filtered {
+            return failure(FailureKind::ModelRefused, "the provider withheld the answer");
+        }
         self.note(NoteKind::Model, &said(step, &answer)).await;
         Ok(answer)
     }
@@ -241,3 +244,6 @@ fn said(step: u32, answer: &Answer) -> String {
         (None, _) => format!("step {step} [{}]", names.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,10 @@ use crate::model::Message;
 
 /// Bytes of conversation sent at most (about a quarter as many tokens).
 pub(super) const CONTEXT_BYTES_MAX: usize = 240 * 1024;
-/// Answers at the end whose tool outputs stay.
-const TURNS_KEPT: usize = 6;
+/// Answers at the end whose tool outputs stay: the most that leaves [`ROOMY_BYTES`].
+const TURNS_KEPT: [usize; 3] = [6, 3, 1];
+/// What a compaction aims to leave, so that the next is far away.
+const ROOMY_BYTES: usize = CONTEXT_BYTES_MAX / 4 * 3;
 /// Outputs shorter than this stay: a stub would free nothing.
 const STUB_WORTH_BYTES: usize = 400;
 /// A compaction must free at least one part in this many.
@@ -22,22 +24,14 @@ pub(super) fn size(messages: &[Message]) -> usize {
 /// Replaces old tool outputs; bytes freed, or `None` when that is too little to be worth it (nothing changes then).
 pub(super) fn compact(messages: &mut [Message]) -> Option<usize> {
     let before = size(messages);
-    let recent = messages
-        .iter()
-        .enumerate()
-        .rev()
-        .filter(|(_, m)| matches!(m, Message::Assistant { .. }))
-        .nth(TURNS_KEPT - 1)
-        .map_or(0, |(i, _)| i);
-    let stubs: Vec<(usize, String)> = messages[..recent]
-        .iter()
-        .enumerate()
-        .filter_map(|(i, message)| match message {
-            Message::Tool { content, .. } if content.len() >= STUB_WORTH_BYTES => Some((i, stub(content))),
-            Message::System(_) | Message::User(_) | Message::Assistant { .. } | Message::Tool { .. } => None,
-        })
-        .collect();
-    let freed: usize = stubs.iter().map(|(i, stub)| messages[*i].bytes().saturating_sub(stub.len())).sum();
+    let (mut stubs, mut freed) = (Vec::new(), 0);
+    for kept in TURNS_KEPT {
+        stubs = stubs_before(messages, kept);
+        freed = stubs.iter().map(|(i, stub)| messages[*i].bytes().saturating_sub(stub.len())).sum();
+        if before - freed <= ROOMY_BYTES && freed * FREED_PART_MIN >= before {
+            break;
+        }
+    }
     if freed * FREED_PART_MIN < before {
         return None;
     }
@@ -47,6 +41,17 @@ pub(super) fn compact(messages: &mut [Message]) -> Option<usize> {
         }
     }
     Some(freed)
+}
+
+/// Stubs for the long outputs before the last `kept` answers, with their places.
+fn stubs_before(messages: &[Message], kept: usize) -> Vec<(usize, String)> {
+    let answers = messages.iter().enumerate().rev().filter(|(_, m)| matches!(m, Message::Assistant { .. }));
+    let recent = answers.map(|(i, _)| i).nth(kept - 1).unwrap_or(0);
+    let worth = |(i, message): (usize, &Message)| match message {
+        Message::Tool { content, .. } if content.len() >= STUB_WORTH_BYTES => Some((i, stub(content))),
+        Message::System(_) | Message::User(_) | Message::Assistant { .. } | Message::Tool { .. } => None,
+    };
+    messages[..recent].iter().enumerate().filter_map(worth).collect()
 }
 
 fn stub(content: &str) -> String {
@@ -80,12 +85,20 @@ mod tests {
             content,
             "[output of 500 lines removed to make room; call the tool again if it is needed]"
         );
-        assert_eq!(compact(&mut messages), None, "a second time there is nothing left to free");
+    }
+
+    #[test]
+    fn large_recent_outputs_go_when_nothing_else_makes_room() {
+        let mut messages = conversation(6, 50_000);
+        let before = messages.clone();
+        compact(&mut messages).unwrap();
+        assert!(size(&messages) <= ROOMY_BYTES);
+        assert_eq!(messages[8..], before[8..], "the last three turns are kept");
     }
 
     #[test]
     fn too_little_to_free_changes_nothing() {
-        let mut messages = conversation(6, 1000);
+        let mut messages = conversation(1, 1000);
         let before = messages.clone();
         assert_eq!(compact(&mut messages), None);
         assert_eq!(messages, before);

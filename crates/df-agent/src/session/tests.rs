@@ -1,0 +1,7 @@
+//! Whole attempts: a real workspace, real commands, and a scripted model behind a real HTTP server.
+
+mod ends;
+mod limits;
+mod model;
+mod support;
+mod tooling;
