@@ -14,6 +14,7 @@ mod memory;
 mod owner;
 mod row;
 mod rows;
+mod sqlite;
 mod store;
 mod transition;
 

@@ -1,6 +1,8 @@
 //! The handle: asynchronous verbs over either backend.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use df_contract::api::JobSummary;
 use df_contract::lease::{HeldLease, ProgressLine};
@@ -13,6 +15,7 @@ use crate::memory::Memory;
 use crate::owner::Owner;
 use crate::row::{ClaimRequest, JobFilter, KeyRow, OutboxRow, Outcome, ReapRequest, Reaped, SessionRow};
 use crate::rows::{Kept, Rows};
+use crate::sqlite::{ReadPool, Sqlite};
 use crate::transition::apply;
 use crate::{Refused, StoreError, lease};
 
@@ -23,6 +26,8 @@ const USAGE_CURSOR: &str = "usage_cursor";
 #[derive(Clone)]
 pub struct Store {
     owner: Owner,
+    /// Without it reads go through the owner.
+    readers: Option<Arc<ReadPool>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -34,11 +39,21 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// A store that forgets everything when it is dropped.
     pub fn memory() -> Result<Self, StoreError> {
-        Ok(Self { owner: Owner::spawn(Memory::default())? })
+        Ok(Self { owner: Owner::spawn(Memory::default())?, readers: None })
+    }
+
+    /// Opens the SQLite store in `dir`, creating both when missing. [`StoreError::Locked`] when another process has
+    /// it, [`StoreError::Newer`] when a newer program wrote it. Reads need a tokio runtime.
+    pub fn open_sqlite(dir: &Path) -> Result<Self, StoreError> {
+        let engine = Sqlite::open(dir)?;
+        Ok(Self { owner: Owner::spawn(engine)?, readers: Some(Arc::new(ReadPool::open(dir))) })
     }
 
     /// Ends the store after what is queued. Other handles get [`StoreError::Closed`] from then on.
     pub async fn close(&self) {
+        if let Some(readers) = &self.readers {
+            readers.close();
+        }
         self.owner.close().await;
     }
 
@@ -51,7 +66,10 @@ impl Store {
         &self,
         work: impl FnOnce(&dyn Rows) -> Kept<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.owner.call(move |tx| work(tx.rows)).await
+        match &self.readers {
+            Some(readers) => readers.clone().read(work).await,
+            None => self.owner.call(move |tx| work(tx.rows)).await,
+        }
     }
 
     /// Applies commands in order, in one transaction; each is taken or refused on its own.

@@ -53,3 +53,4 @@ macro_rules! conformance {
 }
 
 conformance!(memory, super::bench::Bench::memory());
+conformance!(sqlite, super::bench::Bench::sqlite());

@@ -12,6 +12,7 @@ use df_contract::{
 };
 use df_control_audit::Lifecycle;
 use df_control_machine::{Actor, Command, CommandBody, JobRecord, Step, next_step, replay};
+use tempfile::TempDir;
 
 use crate::{ClaimRequest, Outcome, ReapRequest, Reaped, Refused, SessionRow, Store};
 
@@ -24,6 +25,8 @@ pub(crate) const SILENCE: DurationMs = DurationMs(60_000);
 pub(crate) struct Bench {
     pub(crate) store: Store,
     pub(crate) now: Timestamp,
+    /// Of a store that outlives its process.
+    pub(crate) dir: Option<TempDir>,
     minted: u64,
 }
 
@@ -154,16 +157,26 @@ pub(crate) fn submission(priority: i8) -> CommandBody {
 }
 
 impl Bench {
-    pub(crate) fn on(store: Store) -> Self {
-        Self { store, now: Timestamp(1_700_000_000_000), minted: 0 }
+    pub(crate) fn memory() -> Self {
+        Self::on(Store::memory().unwrap(), None)
     }
 
-    pub(crate) fn memory() -> Self {
-        Self::on(Store::memory().unwrap())
+    pub(crate) fn sqlite() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::on(Store::open_sqlite(dir.path()).unwrap(), Some(dir))
+    }
+
+    fn on(store: Store, dir: Option<TempDir>) -> Self {
+        Self { store, now: Timestamp(1_700_000_000_000), dir, minted: 0 }
     }
 
     /// Closes and opens the store again, where it outlives that.
-    pub(crate) async fn reopen(&mut self) {}
+    pub(crate) async fn reopen(&mut self) {
+        if let Some(dir) = &self.dir {
+            self.store.close().await;
+            self.store = Store::open_sqlite(dir.path()).unwrap();
+        }
+    }
 
     fn random(&mut self) -> [u8; 10] {
         self.minted += 1;

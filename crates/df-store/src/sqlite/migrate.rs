@@ -1,0 +1,50 @@
+//! The schema, step by step. A step is never edited once released: the next one follows it.
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::failed;
+use crate::StoreError;
+use crate::rows::Kept;
+
+/// In order; the first is version 1.
+const STEPS: &[&str] = &[include_str!("../../../../schema/migrations/sqlite/0001_control.sql")];
+
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL) STRICT";
+
+fn known() -> u32 {
+    u32::try_from(STEPS.len()).unwrap_or(u32::MAX)
+}
+
+fn found(connection: &Connection) -> Kept<u32> {
+    let sql = "SELECT coalesce(max(version), 0) FROM schema_version";
+    connection.query_row(sql, [], |row| row.get(0)).map_err(failed("reading the schema's version"))
+}
+
+/// Brings the schema up to date, each step in a transaction of its own. Refuses a newer one untouched.
+pub(super) fn run(connection: &mut Connection) -> Kept<()> {
+    connection.execute_batch(TABLE).map_err(failed("preparing the schema"))?;
+    let from = found(connection)?;
+    if from > known() {
+        return Err(StoreError::Newer { found: from, known: known() });
+    }
+    for (version, sql) in (1..).zip(STEPS).skip(from as usize) {
+        let apply = |connection: &mut Connection| {
+            let step = connection.transaction()?;
+            step.execute_batch(sql)?;
+            step.execute("INSERT INTO schema_version (version) VALUES (?1)", [version])?;
+            step.commit()
+        };
+        apply(connection).map_err(failed("migrating the schema"))?;
+    }
+    Ok(())
+}
+
+/// Whether a reader understands what is there.
+pub(super) fn check(connection: &Connection) -> Kept<()> {
+    let exists = connection
+        .query_row("SELECT 1 FROM sqlite_schema WHERE name = 'schema_version'", [], |_| Ok(()))
+        .optional()
+        .map_err(failed("reading the schema"))?;
+    let found = if exists.is_some() { found(connection)? } else { 0 };
+    if found == known() { Ok(()) } else { Err(StoreError::Newer { found, known: known() }) }
+}
