@@ -1,0 +1,234 @@
+//! A whole installation in a temporary directory: proxy, daemon and worker, each killed and started at will.
+
+mod config;
+mod layout;
+mod observe;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use df_contract::Role;
+
+use crate::api::Api;
+use crate::binaries::binary;
+use crate::cli::{self, CliOutput, run_cli};
+use crate::limit::{Limit, poll};
+use crate::model::PROVIDER_KEY;
+use crate::port;
+use crate::process::{Process, Program};
+use layout::Layout;
+
+/// Environment variable in which the proxy finds the provider's key.
+const PROVIDER_KEY_ENV: &str = "DF_TEST_PROVIDER_KEY";
+
+/// Who answers as the model.
+#[derive(Debug, Clone)]
+pub enum Model {
+    /// A recorded conversation.
+    Recorded { path: PathBuf },
+    /// An OpenAI-compatible server, up to and including the version.
+    Server { base_url: String },
+    /// No account at all.
+    Nobody,
+}
+
+/// What a factory is started with.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub model: Model,
+    /// Leases the worker holds at the same time.
+    pub capacity: u32,
+    /// Another `bwrap` than the machine's.
+    pub bwrap: Option<PathBuf>,
+    /// The worker is started by the test itself, or never.
+    pub without_worker: bool,
+    /// More of the daemon's `[orchestration]` table, in TOML.
+    pub orchestration: toml::Table,
+}
+
+impl Setup {
+    pub fn new(model: Model) -> Self {
+        Self { model, capacity: 3, bwrap: None, without_worker: false, orchestration: toml::Table::new() }
+    }
+}
+
+/// One of the three long-running processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Member {
+    Proxy,
+    Daemon,
+    Worker,
+}
+
+impl Member {
+    pub const ALL: [Member; 3] = [Member::Proxy, Member::Daemon, Member::Worker];
+}
+
+/// The running installation. Everything it started dies with it.
+#[derive(Debug)]
+pub struct TestFactory {
+    // Before the directory, so that nothing runs in it any more when it is removed.
+    worker: Process,
+    daemon: Process,
+    proxy: Process,
+    ports: Ports,
+    layout: Layout,
+    admin: Api,
+    root: tempfile::TempDir,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    daemon: u16,
+    proxy: u16,
+}
+
+impl TestFactory {
+    /// Makes an installation and starts it.
+    pub async fn start(setup: Setup) -> Self {
+        let root = tempfile::Builder::new().prefix("devfactory-test-").tempdir().expect("a directory");
+        let layout = Layout::new(root.path());
+        let ports = Ports { daemon: port::draw(), proxy: port::draw() };
+        config::write(&layout, &setup, ports);
+        let init: Vec<OsString> = ["init", "--data-dir"].iter().map(OsString::from).collect();
+        let init = init.into_iter().chain([layout.daemon_dir.clone().into_os_string()]).collect();
+        cli::run(cli::program("devfactoryd", root.path(), init, &[]), root.path(), Limit::PROCESS)
+            .succeeded();
+
+        let process = |name, args, env| {
+            let program = Program { name, path: binary(name), args, env, home: root.path().to_owned() };
+            Process::new(program, &layout.logs)
+        };
+        let proxy_env = vec![(OsString::from(PROVIDER_KEY_ENV), OsString::from(PROVIDER_KEY))];
+        let proxy = process("devfactory-proxy", with_config(&layout.proxy_config), proxy_env);
+        let daemon = process("devfactoryd", daemon_args(&layout), Vec::new());
+        let worker = process("devfactory-worker", with_config(&layout.worker_config), Vec::new());
+        let base = format!("http://127.0.0.1:{}", ports.daemon);
+        let mut factory = Self { worker, daemon, proxy, ports, layout, admin: Api::new(&base, ""), root };
+        factory.restart(Member::Proxy).await;
+        factory.restart(Member::Daemon).await;
+        factory.admin = factory.admin.with_key(&read_key(&factory.layout.admin_key));
+        if !setup.without_worker {
+            factory.restart(Member::Worker).await;
+        }
+        factory
+    }
+
+    /// Data, configuration, keys and logs of the installation.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub fn daemon_dir(&self) -> &Path {
+        &self.layout.daemon_dir
+    }
+
+    pub fn daemon_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.daemon)
+    }
+
+    pub fn proxy_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.proxy)
+    }
+
+    /// The API as the identity of the first start.
+    pub fn admin(&self) -> &Api {
+        &self.admin
+    }
+
+    /// The proxy's administration, with its own token.
+    pub fn proxy_admin(&self) -> Api {
+        Api::new(&self.proxy_url(), &read_key(&self.layout.proxy_token))
+    }
+
+    /// The API as somebody new.
+    pub async fn identity(&self, identity: &str, roles: &[Role]) -> Api {
+        self.admin.identity(identity, roles).await
+    }
+
+    fn process(&mut self, member: Member) -> &mut Process {
+        match member {
+            Member::Proxy => &mut self.proxy,
+            Member::Daemon => &mut self.daemon,
+            Member::Worker => &mut self.worker,
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self, member: Member) {
+        self.process(member).kill();
+    }
+
+    /// Starts what was killed and waits until it listens. The worker listens to nobody: it is only started.
+    pub async fn restart(&mut self, member: Member) {
+        self.process(member).start();
+        let port = match member {
+            Member::Proxy => self.ports.proxy,
+            Member::Daemon => self.ports.daemon,
+            Member::Worker => return,
+        };
+        let process = self.process(member);
+        poll(Limit::PROCESS, process.name(), async || {
+            if let Some(status) = process.ended() {
+                panic!("{} ended at its start with {status}:\n{}", process.name(), process.tail());
+            }
+            let connected = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
+            connected.map(drop).map_err(|e| e.to_string())
+        })
+        .await;
+    }
+
+    /// Waits until a process has ended by itself; answers whether it called that a success, and its log.
+    pub async fn ended(&mut self, member: Member) -> (bool, String) {
+        let process = self.process(member);
+        let status = poll(Limit::PROCESS, "the end of a process", async || {
+            process.ended().ok_or_else(|| format!("{} runs; its log:\n{}", process.name(), process.tail()))
+        })
+        .await;
+        (status.success(), process.log())
+    }
+
+    /// What a process has logged, in all its lives.
+    pub fn log(&self, member: Member) -> String {
+        match member {
+            Member::Proxy => self.proxy.log(),
+            Member::Daemon => self.daemon.log(),
+            Member::Worker => self.worker.log(),
+        }
+    }
+
+    /// Runs `devfactory` against this installation, as the owner of `api`.
+    pub fn cli_as(&self, api: &Api, args: &[&str]) -> CliOutput {
+        let url = self.daemon_url();
+        let env = [("DEVFACTORY_URL", url.as_str()), ("DEVFACTORY_API_KEY", api.key())];
+        run_cli(self.root(), args, &env, Limit::JOB)
+    }
+
+    /// Starts a second daemon beside the running one, on another port when `port` says so; it must end by itself.
+    pub fn second_daemon(&self, other_data: bool, other_port: bool) -> CliOutput {
+        let twin = Layout::new(&self.root().join("twin"));
+        let data = if other_data { &twin.daemon_dir } else { &self.layout.daemon_dir };
+        let port = if other_port { port::draw() } else { self.ports.daemon };
+        let config = config::second_daemon(&self.layout, &twin, data, Ports { daemon: port, ..self.ports });
+        let mut args: Vec<OsString> = ["serve", "--config"].iter().map(OsString::from).collect();
+        args.push(config.into_os_string());
+        cli::run(cli::program("devfactoryd", self.root(), args, &[]), self.root(), Limit::PROCESS)
+    }
+}
+
+fn with_config(path: &Path) -> Vec<OsString> {
+    vec!["--config".into(), path.into()]
+}
+
+fn daemon_args(layout: &Layout) -> Vec<OsString> {
+    let mut args: Vec<OsString> = vec!["serve".into()];
+    args.extend(with_config(&layout.daemon_config));
+    args.extend(["--admin-key-file".into(), layout.admin_key.clone().into_os_string()]);
+    args.extend(["--worker-key-file".into(), layout.worker_key.clone().into_os_string()]);
+    args
+}
+
+fn read_key(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.trim().to_owned()
+}

@@ -1,0 +1,92 @@
+//! The configuration files of a factory, as an operator would write them.
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::layout::Layout;
+use super::{Model, PROVIDER_KEY_ENV, Ports, Setup};
+
+/// The model jobs ask for when they name none.
+const MODEL: &str = "default";
+
+pub(super) fn write(layout: &Layout, setup: &Setup, ports: Ports) {
+    save(&layout.proxy_config, proxy(layout, &setup.model, ports));
+    save(&layout.daemon_config, daemon(layout, &layout.daemon_dir, &setup.orchestration, ports));
+    save(&layout.worker_config, worker(layout, setup, ports));
+}
+
+/// The configuration of a daemon beside the first, kept below `twin`.
+pub(super) fn second_daemon(layout: &Layout, twin: &Layout, data_dir: &Path, ports: Ports) -> PathBuf {
+    save(&twin.daemon_config, daemon(layout, data_dir, &Table::new(), ports));
+    twin.daemon_config.clone()
+}
+
+fn proxy(layout: &Layout, model: &Model, ports: Ports) -> Table {
+    let account = match model {
+        Model::Recorded { path } => {
+            Some(table([("kind", "recorded".into()), ("id", "recorded".into()), ("path", text(path))]))
+        }
+        Model::Server { base_url } => Some(table([
+            ("kind", "openai-compatible".into()),
+            ("id", "scripted".into()),
+            ("base_url", base_url.clone().into()),
+            ("key_env", PROVIDER_KEY_ENV.into()),
+        ])),
+        Model::Nobody => None,
+    };
+    let names: Vec<Value> = account.iter().filter_map(|a| a.get("id").cloned()).collect();
+    let mut file = table([
+        ("listen", address(ports.proxy)),
+        ("data_dir", text(&layout.proxy_dir)),
+        ("grant_key_file", text(&layout.daemon_dir.join("grant.pub"))),
+    ]);
+    if let Some(account) = account {
+        file.insert("accounts".into(), vec![Value::Table(account)].into());
+        file.insert("routes".into(), table([(MODEL, names.into())]).into());
+    }
+    file
+}
+
+fn daemon(layout: &Layout, data_dir: &Path, more: &Table, ports: Ports) -> Table {
+    let proxy_url = format!("http://127.0.0.1:{}", ports.proxy);
+    let mut orchestration = table([("proxy_url", proxy_url.clone().into()), ("default_model", MODEL.into())]);
+    orchestration.extend(more.clone());
+    let proxy = table([("url", proxy_url.into()), ("admin_token_file", text(&layout.proxy_token))]);
+    table([
+        ("listen", address(ports.daemon)),
+        ("data_dir", text(data_dir)),
+        ("proxy", proxy.into()),
+        ("orchestration", orchestration.into()),
+    ])
+}
+
+fn worker(layout: &Layout, setup: &Setup, ports: Ports) -> Table {
+    let mut file = table([
+        ("daemon_url", format!("http://127.0.0.1:{}", ports.daemon).into()),
+        ("worker_key_file", text(&layout.worker_key)),
+        ("work_dir", text(&layout.worker_dir)),
+        ("name", "test-worker".into()),
+        ("capacity", i64::from(setup.capacity).into()),
+    ]);
+    if let Some(bwrap) = &setup.bwrap {
+        file.insert("sandbox".into(), table([("bwrap", text(bwrap))]).into());
+    }
+    file
+}
+
+fn table<const N: usize>(entries: [(&str, Value); N]) -> Table {
+    entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn text(path: &Path) -> Value {
+    path.to_str().expect("a path in UTF-8").into()
+}
+
+fn address(port: u16) -> Value {
+    format!("127.0.0.1:{port}").into()
+}
+
+fn save(path: &Path, file: Table) {
+    std::fs::write(path, file.to_string()).expect("a configuration file");
+}
