@@ -1,1 +1,27 @@
-//! df-orchestration
+//! Orchestration: load, decide, commit, dispatch.
+//!
+//! [`Orchestrator`] is what the gateway calls; [`reconcile`] is what brings every job forward by itself, from the
+//! store alone, so that a restart resumes everything. Decisions about a job are made in df-control-machine and
+//! df-control-governance; here they are asked for, committed, and acted on.
+//!
+//! What this crate deliberately does not know: HTTP serving, how code is run, and any provider's secret.
+
+pub mod advance;
+pub mod config;
+pub mod env;
+pub mod error;
+pub mod grants;
+pub mod lease_token;
+pub mod proxy;
+pub mod reconcile;
+pub mod report;
+pub mod users;
+pub mod work;
+pub mod workers;
+
+mod orchestrator;
+
+pub use config::{OrchestrationConfig, TenantCaps};
+pub use env::Env;
+pub use error::OrchestrationError;
+pub use orchestrator::{Orchestrator, Parts};

@@ -7,6 +7,7 @@
 //! What this crate deliberately does not know: what is legal (decide() does), what time it is, how ids are made,
 //! HTTP, accounts and budgets of the proxy. Nothing here notifies: [`Store::subscribe`] is a hint.
 
+mod blob;
 mod error;
 mod event;
 mod lease;
@@ -18,6 +19,7 @@ mod sqlite;
 mod store;
 mod transition;
 
+pub use blob::{BlobError, BlobStore, BlobWriter};
 pub use error::{Refused, StoreError};
 pub use lease::MAX_PROGRESS_PER_JOB;
 pub use row::{

@@ -1,0 +1,137 @@
+//! Brings one job as far forward as the control plane can without workers, people or time.
+
+use df_contract::api::GateView;
+use df_contract::decision::{ApprovalRule, Decision, Reason, Verdict};
+use df_contract::{JobId, Plan, Role};
+use df_control_governance as governance;
+use df_control_machine::{CommandBody, JobRecord, Step, next_step};
+
+use crate::env::command_id_of;
+use crate::{OrchestrationError, Orchestrator};
+
+/// Most steps taken for one job in one go; a job that needs more goes on in the next round.
+const MAX_STEPS: usize = 32;
+
+impl Orchestrator {
+    /// Takes steps until the job waits. Two callers at once do no harm: the id of a step's command follows from the
+    /// job's version, so the second gets the first one's outcome.
+    pub async fn advance(&self, id: JobId) -> Result<(), OrchestrationError> {
+        for _ in 0..MAX_STEPS {
+            let record = self.job(id).await?;
+            let step = next_step(&record, self.inner.env.now());
+            if step == Step::Wait {
+                return Ok(());
+            }
+            let body = self.command_for(step, &record)?;
+            let governs = matches!(step, Step::Decide | Step::JudgePlan | Step::JudgeOutput);
+            let actor = if governs { self.governance() } else { self.daemon() };
+            let command =
+                command_id_of(&["advance", &id.to_string(), &record.version.to_string(), body.name()]);
+            match self.send(command, id, actor, body).await {
+                Ok(_) => {}
+                // Somebody else moved the job between the read and the command: look again.
+                Err(OrchestrationError::Rejected(r)) => {
+                    tracing::debug!(job = %id, reason = %r, "step was overtaken");
+                    if self.job(id).await?.version == record.version {
+                        return Err(OrchestrationError::Rejected(r));
+                    }
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(())
+    }
+
+    fn command_for(&self, step: Step, record: &JobRecord) -> Result<CommandBody, OrchestrationError> {
+        let approval_expires_at = self.inner.env.now().plus(self.inner.config.approval_ttl_ms);
+        Ok(match step {
+            Step::Wait => return Err(OrchestrationError::Incomplete("a waiting job takes no step")),
+            Step::StartAnalysis => CommandBody::StartAnalysis,
+            Step::Decide => {
+                CommandBody::Decide { decision: Box::new(self.decide(record)?), approval_expires_at }
+            }
+            Step::ExpireApproval => CommandBody::ExpireApproval,
+            Step::StartPlanning => CommandBody::StartPlanning,
+            Step::JudgePlan => {
+                let plan =
+                    record.proposed_plan.as_ref().ok_or(OrchestrationError::Incomplete("a plan waits"))?;
+                let digest = record
+                    .plan_digest
+                    .clone()
+                    .ok_or(OrchestrationError::Incomplete("a plan has a digest"))?;
+                let (verdict, reasons) = judge_plan(plan, record)?;
+                CommandBody::JudgePlan {
+                    plan_digest: digest,
+                    verdict,
+                    reasons,
+                    rule: rule(record),
+                    approval_expires_at,
+                }
+            }
+            Step::StartValidation => CommandBody::StartValidation,
+            Step::JudgeOutput => {
+                let (verdict, gates, reasons) = judge_output(record)?;
+                CommandBody::JudgeOutput { verdict, gates, reasons, rule: rule(record), approval_expires_at }
+            }
+            Step::AskDelivery => CommandBody::AskDelivery { rule: rule(record), approval_expires_at },
+            Step::StartDelivery => CommandBody::StartDelivery,
+            Step::Complete => CommandBody::Complete,
+            Step::PauseForBudget => CommandBody::Pause { cause: over_budget(record) },
+            Step::FailForTime => {
+                CommandBody::Fail { cause: "the job's deadline or wall-clock budget has passed".to_owned() }
+            }
+            Step::FailForTask => CommandBody::Fail { cause: root_cause(record) },
+        })
+    }
+
+    fn decide(&self, record: &JobRecord) -> Result<Decision, OrchestrationError> {
+        let facts = record.facts.as_ref().ok_or(OrchestrationError::Incomplete("a decision has facts"))?;
+        let facts = governance::job_facts(&record.spec, facts, &record.tenant, &record.submitter)?;
+        Ok(governance::decide(&facts, &self.inner.policy, &self.inner.limits)?)
+    }
+}
+
+fn judge_plan(plan: &Plan, record: &JobRecord) -> Result<(Verdict, Vec<Reason>), OrchestrationError> {
+    let decision = record.decision.as_ref().ok_or(OrchestrationError::Incomplete("a plan has a decision"))?;
+    let judged = governance::gate_plan(plan, &decision.obligations);
+    Ok((judged.verdict, judged.reasons))
+}
+
+fn judge_output(record: &JobRecord) -> Result<(Verdict, Vec<GateView>, Vec<Reason>), OrchestrationError> {
+    let decision =
+        record.decision.as_ref().ok_or(OrchestrationError::Incomplete("an output has a decision"))?;
+    let facts = record.gate_facts.as_ref().ok_or(OrchestrationError::Incomplete("an output has facts"))?;
+    let plan = record.plan.as_ref().ok_or(OrchestrationError::Incomplete("an output has a plan"))?;
+    let base = record.facts.as_ref().ok_or(OrchestrationError::Incomplete("an output has a base"))?;
+    let case =
+        governance::OutputCase { facts, obligations: &decision.obligations, base, plan, spec: &record.spec };
+    let judged = governance::gate_output(&case);
+    Ok((judged.verdict, judged.gates, judged.reasons))
+}
+
+/// Who approves what comes after the decision: as the decision says, or one approver.
+fn rule(record: &JobRecord) -> ApprovalRule {
+    let given = record.decision.as_ref().and_then(|d| d.obligations.approval.clone());
+    given.unwrap_or_else(|| ApprovalRule { count: 1, roles: [Role::Approver, Role::Admin].into() })
+}
+
+fn over_budget(record: &JobRecord) -> String {
+    let caps = record.decision.as_ref().map(|d| &d.obligations);
+    let money = caps.and_then(|c| c.money_nano_usd).map_or("no cap in money".to_owned(), |m| m.to_string());
+    format!(
+        "the budget is used up: {} tokens of {} and {} of {money}",
+        record.spend.tokens().0,
+        caps.map_or(0, |c| c.tokens.0),
+        record.spend.nano_usd
+    )
+}
+
+/// One paragraph that names the task, how often it was tried, and what happened last.
+fn root_cause(record: &JobRecord) -> String {
+    let Some(task) = record.failed_task() else { return "a task failed".to_owned() };
+    let source = task.merges.as_ref().and_then(|of| record.tasks.get(of)).unwrap_or(task);
+    let last = source.failures.last().or(task.failures.last());
+    let last = last
+        .map_or("its lease was lost too often".to_owned(), |f| format!("{}: {}", f.kind.as_str(), f.detail));
+    format!("task `{}` ({}) failed after {} attempt(s): {last}", task.slug, task.role.as_str(), task.attempts)
+}

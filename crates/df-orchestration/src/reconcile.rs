@@ -1,0 +1,161 @@
+//! The loops that need no input: they look at the store and bring every job forward. Each is safe to run at any time,
+//! any number of times, and after any crash.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use df_contract::api::{Revocation, Spend, UsageRow};
+use df_contract::lease::REAP_EVERY;
+use df_contract::{JobId, TaskSlug};
+use df_control_machine::{Command, CommandBody, Effect};
+use tokio::sync::watch;
+
+use df_store::ReapRequest;
+
+use crate::env::command_id_of;
+use crate::proxy::USAGE_PAGE;
+use crate::{OrchestrationError, Orchestrator};
+
+/// Every open job is looked at this often even without a hint.
+const SWEEP_EVERY: Duration = Duration::from_millis(1_000);
+/// How often settled usage is read.
+const USAGE_EVERY: Duration = Duration::from_millis(1_000);
+/// Most leases taken back, and most effects carried out, in one round.
+const BATCH: usize = 256;
+
+impl Orchestrator {
+    /// Runs every loop until `stop` turns true.
+    pub async fn run(&self, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.sweep_loop() => {}
+            () = self.reap_loop() => {}
+            () = self.usage_loop() => {}
+            _ = stop.wait_for(|s| *s) => {}
+        }
+    }
+
+    async fn sweep_loop(&self) {
+        let mut changes = self.inner.store.subscribe();
+        loop {
+            self.sweep().await;
+            let _ = tokio::time::timeout(SWEEP_EVERY, changes.recv()).await;
+        }
+    }
+
+    /// Advances every open job and carries out what is in the outbox.
+    pub async fn sweep(&self) {
+        match self.inner.store.jobs_active().await {
+            Ok(ids) => {
+                for id in ids {
+                    if let Err(error) = self.advance(id).await {
+                        tracing::warn!(job = %id, error = %error, "job could not be advanced");
+                    }
+                }
+            }
+            Err(error) => tracing::error!(error = %error, "open jobs could not be listed"),
+        }
+        self.dispatch_outbox().await;
+    }
+
+    async fn reap_loop(&self) {
+        loop {
+            if let Err(error) = self.reap().await {
+                tracing::error!(error = %error, "ended leases could not be taken back");
+            }
+            tokio::time::sleep(REAP_EVERY.to_std()).await;
+        }
+    }
+
+    /// Takes back the leases of dead sessions and of attempts that ran past their limits.
+    pub async fn reap(&self) -> Result<(), OrchestrationError> {
+        let env = &self.inner.env;
+        let mints = (0..BATCH).map(|_| env.command_id()).collect();
+        let progress_timeout = self.inner.config.progress_timeout_ms;
+        let reaped = self.inner.store.reap(ReapRequest { now: env.now(), progress_timeout, mints }).await?;
+        for (job, task, epoch, cause) in reaped.returned {
+            tracing::info!(%job, %task, epoch, cause, "lease taken back");
+        }
+        Ok(())
+    }
+
+    async fn usage_loop(&self) {
+        loop {
+            match self.pull_usage().await {
+                Ok(rows) if rows >= USAGE_PAGE as usize => continue,
+                Ok(_) => {}
+                Err(error) => tracing::debug!(error = %error, "usage could not be read"),
+            }
+            tokio::time::sleep(USAGE_EVERY).await;
+        }
+    }
+
+    /// Reads one page of settled usage into the jobs. The position moves in the same transaction as the spend.
+    pub async fn pull_usage(&self) -> Result<usize, OrchestrationError> {
+        let after = self.inner.store.usage_cursor().await?;
+        let page = match self.inner.proxy.usage(after).await {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::debug!(error = %error, "the proxy did not give its usage");
+                return Ok(0);
+            }
+        };
+        if page.rows.is_empty() {
+            return Ok(0);
+        }
+        let commands = self.spend_commands(&page.rows, page.cursor);
+        let jobs: Vec<JobId> = commands.iter().map(|c| c.job).collect();
+        self.inner.store.commit_spend(page.cursor, commands).await?;
+        for job in jobs {
+            if let Err(error) = self.advance(job).await {
+                tracing::debug!(job = %job, error = %error, "usage of a job that cannot be advanced");
+            }
+        }
+        Ok(page.rows.len())
+    }
+
+    fn spend_commands(&self, rows: &[UsageRow], through: u64) -> Vec<Command> {
+        let mut sums: BTreeMap<(JobId, TaskSlug), Spend> = BTreeMap::new();
+        for row in rows {
+            sums.entry((row.job, row.task.clone())).or_default().add(&Spend {
+                calls: 1,
+                input_tokens: row.input_tokens,
+                output_tokens: row.output_tokens,
+                nano_usd: row.nano_usd,
+            });
+        }
+        let command = |((job, slug), spend): ((JobId, TaskSlug), Spend)| Command {
+            id: command_id_of(&["spend", &job.to_string(), slug.as_str(), &through.to_string()]),
+            job,
+            actor: self.daemon(),
+            at: self.inner.env.now(),
+            body: CommandBody::RecordSpend { slug, spend, through },
+        };
+        sums.into_iter().map(command).collect()
+    }
+
+    /// Carries out what transitions asked for outside the store. What fails stays and is tried again.
+    pub async fn dispatch_outbox(&self) {
+        let due = match self.inner.store.outbox_due(BATCH as u32).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::error!(error = %error, "the outbox could not be read");
+                return;
+            }
+        };
+        for row in due {
+            let Effect::RevokeGrants { slug, epoch } = row.effect;
+            let done = self.inner.proxy.revoke(&Revocation { job: row.job, task: slug, epoch }).await;
+            match done {
+                Ok(()) => {
+                    if let Err(error) = self.inner.store.outbox_done(row.id, self.inner.env.now()).await {
+                        tracing::error!(error = %error, "an effect could not be marked as done");
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(error = %error, "an effect waits for the proxy");
+                    return;
+                }
+            }
+        }
+    }
+}

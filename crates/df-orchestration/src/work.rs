@@ -1,0 +1,160 @@
+//! From a record and a claimed task to the lease that a worker receives. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use df_contract::lease::Work;
+use df_contract::task::{TaskConstraints, TaskInput, TreeRef};
+use df_contract::{AgentTask, Digest, FailureKind, LeaseKind, PlanTask, Role, Source, TaskSlug};
+use df_control_machine::{JobRecord, TaskRecord};
+
+use crate::{OrchestrationConfig, OrchestrationError, grants, report};
+
+/// What the lease on `task` is about.
+pub fn work_of(
+    record: &JobRecord,
+    task: &TaskRecord,
+    grant: &str,
+    config: &OrchestrationConfig,
+) -> Result<Work, OrchestrationError> {
+    let head = || record.head.clone().ok_or(OrchestrationError::Incomplete("there is a head after intake"));
+    let planned =
+        || task.plan_task.as_ref().ok_or(OrchestrationError::Incomplete("a plan's task has its plan"));
+    Ok(match task.kind {
+        LeaseKind::Intake => Work::Intake {
+            source: record.spec.source.clone(),
+            protected_paths: record.spec.protected_paths.clone(),
+        },
+        LeaseKind::Agent => Work::Agent { task: Box::new(agent_task(record, task, grant, config)?) },
+        LeaseKind::Integrate => {
+            let (of, plan) = (task.merges.clone(), planned()?);
+            let of = of.ok_or(OrchestrationError::Incomplete("a merge names its task"))?;
+            let change = record.tasks.get(&of).and_then(|t| t.output.tree.clone());
+            Work::Integrate {
+                task: of,
+                title: plan.title.clone(),
+                head: head()?,
+                change: change.ok_or(OrchestrationError::Incomplete("a merge has a change"))?,
+                paths: plan.paths.clone(),
+                role: plan.role,
+                checks: plan.checks.clone(),
+            }
+        }
+        LeaseKind::Validate => Work::Validate {
+            base: record
+                .base
+                .clone()
+                .ok_or(OrchestrationError::Incomplete("there is a base after intake"))?,
+            head: head()?,
+            acceptance: record.spec.acceptance.clone(),
+            hidden: record.spec.hidden_checks.clone(),
+        },
+        LeaseKind::Deliver => Work::Deliver {
+            target: task.target.clone().unwrap_or_else(|| "bundle".to_owned()),
+            head: head()?,
+            documents: report::documents(record),
+        },
+    })
+}
+
+fn agent_task(
+    record: &JobRecord,
+    task: &TaskRecord,
+    grant: &str,
+    config: &OrchestrationConfig,
+) -> Result<AgentTask, OrchestrationError> {
+    let decision =
+        record.decision.as_ref().ok_or(OrchestrationError::Incomplete("agent work has a decision"))?;
+    let caps = &decision.obligations;
+    let plan = task.plan_task.clone();
+    let (instructions, paths, outputs, checks) = match &plan {
+        Some(p) => (p.instructions.clone(), p.paths.clone(), p.expected_outputs.clone(), p.checks.clone()),
+        None => (COORDINATOR.to_owned(), Vec::new(), Vec::new(), Vec::new()),
+    };
+    let protected: BTreeSet<&String> =
+        record.spec.protected_paths.iter().chain(&caps.protected_paths).collect();
+    Ok(AgentTask {
+        id: task.slug.clone(),
+        job: record.id,
+        r#type: task.role,
+        title: task.title.clone(),
+        instructions,
+        input: input(record, task, plan.as_ref()),
+        expected_outputs: outputs,
+        checks,
+        constraints: TaskConstraints {
+            paths: if task.role == Role::Coordinator { Vec::new() } else { paths },
+            protected_paths: protected.into_iter().cloned().collect(),
+            network: caps.network,
+            dependencies: caps.dependencies.iter().cloned().collect(),
+            max_steps: config.attempt_max_steps,
+            max_tokens: grants::task_tokens(record, task),
+            max_nano_usd: caps.money_nano_usd,
+            max_wall_ms: config.attempt_wall_ms,
+        },
+        base: task.base.clone().ok_or(OrchestrationError::Incomplete("a ready task has a base"))?,
+        attempt: task.attempt.ok_or(OrchestrationError::Incomplete("a leased task has an attempt"))?,
+        epoch: task.epoch,
+        model_endpoint: config.proxy_url.clone(),
+        model: grants::model(record, config),
+        model_token: grant.to_owned(),
+    })
+}
+
+const COORDINATOR: &str = "Plan the job: cut it into tasks for the agents and propose the plan.";
+
+fn input(record: &JobRecord, task: &TaskRecord, plan: Option<&PlanTask>) -> TaskInput {
+    let depends: Vec<TaskSlug> = plan.map(|p| p.depends_on.clone()).unwrap_or_default();
+    let summary = |slug: TaskSlug| {
+        let text = record.tasks.get(&slug).map(|t| t.output.summary.clone())?;
+        Some((slug, text))
+    };
+    TaskInput {
+        job_title: record.spec.title.clone(),
+        job_description: record.spec.description.clone(),
+        dependency_summaries: depends.into_iter().filter_map(summary).collect::<BTreeMap<_, _>>(),
+        previous_failure: previous_failure(task),
+        acceptance: record.spec.acceptance.clone(),
+    }
+}
+
+/// The last failure that the next attempt can learn from. An attempt that was lost, or that the model or the machine
+/// let down, starts again with the identical brief, so that a recorded conversation still fits.
+fn previous_failure(task: &TaskRecord) -> Option<String> {
+    let teaches = |kind: FailureKind| match kind {
+        FailureKind::ToolFailure
+        | FailureKind::CheckFailure
+        | FailureKind::MergeConflict
+        | FailureKind::DependencyRefused
+        | FailureKind::ContractBreach
+        | FailureKind::PolicyBreach
+        | FailureKind::LimitReached => true,
+        FailureKind::AgentCrash
+        | FailureKind::ModelUnavailable
+        | FailureKind::ModelRefused
+        | FailureKind::RecordingMismatch
+        | FailureKind::BudgetExhausted
+        | FailureKind::SourceUnreadable
+        | FailureKind::Infrastructure
+        | FailureKind::LeaseExpired => false,
+    };
+    let last = task.failures.iter().rev().find(|f| teaches(f.kind))?;
+    Some(format!("{}: {}", last.kind.as_str(), last.detail))
+}
+
+/// Blobs that the holder of a lease on this work may read.
+pub fn readable_blobs(work: &Work) -> BTreeSet<Digest> {
+    let tree = |t: &TreeRef| t.bundle.clone();
+    match work {
+        Work::Intake { source, .. } => match source {
+            Source::Bundle { digest } | Source::Tarball { digest } => BTreeSet::from([digest.clone()]),
+            Source::Empty | Source::Path { .. } | Source::Git { .. } => BTreeSet::new(),
+        },
+        Work::Agent { task } => BTreeSet::from([tree(&task.base)]),
+        Work::Integrate { head, change, .. } => BTreeSet::from([tree(head), tree(change)]),
+        Work::Validate { base, head, hidden, .. } => {
+            let hidden = hidden.iter().filter_map(|h| h.blob.clone());
+            hidden.chain([tree(base), tree(head)]).collect()
+        }
+        Work::Deliver { head, .. } => BTreeSet::from([tree(head)]),
+    }
+}

@@ -1,0 +1,211 @@
+//! What workers ask for: sessions, leases, heartbeats, events, reports, blobs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use df_contract::lease::{
+    Claim, Claimed, HEARTBEAT_EVERY, Heartbeat, HeartbeatReply, HeldLease, ProgressBatch, Report,
+    SESSION_TTL, SessionOpen, SessionOpened,
+};
+use df_contract::{
+    CommandId, Digest, DurationMs, KeyId, Lease, LeaseKind, Role, SessionId, TaskSlug, TaskState, WorkerClass,
+};
+use df_control_machine::{Actor, CommandBody, JobRecord, Rejection, TaskRecord};
+use df_store::{BlobStore, ClaimRequest, SessionRow};
+
+use crate::env::command_id_of;
+use crate::{OrchestrationError, Orchestrator, work};
+
+/// Longest a claim waits for work.
+pub const MAX_CLAIM_WAIT: DurationMs = DurationMs(20_000);
+/// Most leases handed out in one claim.
+pub const MAX_CLAIM: u32 = 64;
+
+impl Orchestrator {
+    pub async fn session_open(
+        &self,
+        key: KeyId,
+        class: WorkerClass,
+        open: SessionOpen,
+    ) -> Result<SessionOpened, OrchestrationError> {
+        let (session, now) = (self.inner.env.session_id(), self.inner.env.now());
+        let row = SessionRow {
+            id: session,
+            key,
+            name: open.name,
+            class,
+            capacity: open.capacity,
+            last_heartbeat: now,
+            expires_at: now.plus(SESSION_TTL),
+        };
+        self.inner.store.session_open(row).await?;
+        Ok(SessionOpened { session, class, ttl_ms: SESSION_TTL, heartbeat_every_ms: HEARTBEAT_EVERY })
+    }
+
+    /// Leases for a session; waits for work up to the time it asks for.
+    pub async fn claim(
+        &self,
+        session: SessionId,
+        key: KeyId,
+        ask: Claim,
+    ) -> Result<Claimed, OrchestrationError> {
+        let row = self.session(session, key).await?;
+        let kinds: Vec<LeaseKind> = ask.kinds.iter().copied().filter(|k| row.class.may_hold(*k)).collect();
+        let until = self.inner.env.now().plus(ask.wait_ms.min(MAX_CLAIM_WAIT));
+        let mut changes = self.inner.store.subscribe();
+        loop {
+            let leases = self.claim_now(session, &kinds, ask.max.min(MAX_CLAIM)).await?;
+            let left = until.since(self.inner.env.now());
+            if !leases.is_empty() || left == DurationMs::ZERO {
+                return Ok(Claimed { leases });
+            }
+            // A hint wakes us early; without one we look again, since a back-off may have ended.
+            let nap = left.min(DurationMs(500)).to_std();
+            let _ = tokio::time::timeout(nap, changes.recv()).await;
+        }
+    }
+
+    async fn claim_now(
+        &self,
+        session: SessionId,
+        kinds: &[LeaseKind],
+        max: u32,
+    ) -> Result<Vec<Lease>, OrchestrationError> {
+        let env = &self.inner.env;
+        let mints = (0..max).map(|_| (env.command_id(), env.attempt_id())).collect();
+        let config = self.inner.config.clone();
+        let wall = Arc::new(move |_: &JobRecord, task: &TaskRecord| config.lease_wall(task.kind));
+        let request = ClaimRequest { session, kinds: kinds.to_vec(), now: env.now(), mints, wall };
+        let claimed = self.inner.store.claim(request).await?;
+        let mut leases = Vec::with_capacity(claimed.len());
+        for (record, slug) in claimed {
+            leases.push(self.lease(&record, &slug)?);
+        }
+        Ok(leases)
+    }
+
+    fn lease(&self, record: &JobRecord, slug: &TaskSlug) -> Result<Lease, OrchestrationError> {
+        let task = record.tasks.get(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
+        let grant = self.grant_for(record, task)?.unwrap_or_default();
+        Ok(Lease {
+            job: record.id,
+            tenant: record.tenant.clone(),
+            slug: slug.clone(),
+            epoch: task.epoch,
+            attempt: task.attempt.ok_or(OrchestrationError::Incomplete("a leased task has an attempt"))?,
+            attempt_number: task.attempts,
+            token: self.inner.tokens.issue(record.id, slug, task.epoch),
+            deadline: task.deadline.ok_or(OrchestrationError::Incomplete("a leased task has a deadline"))?,
+            progress_timeout_ms: self.inner.config.progress_timeout_ms,
+            work: work::work_of(record, task, &grant, &self.inner.config)?,
+        })
+    }
+
+    /// A grant where the task talks to models; none for the other kinds.
+    fn grant_for(&self, record: &JobRecord, task: &TaskRecord) -> Result<Option<String>, OrchestrationError> {
+        if task.kind != LeaseKind::Agent {
+            return Ok(None);
+        }
+        let grant = self.inner.grants.grant(record, task, &self.inner.config, &self.inner.env)?;
+        Ok(Some(grant.expose().to_owned()))
+    }
+
+    async fn session(&self, id: SessionId, key: KeyId) -> Result<SessionRow, OrchestrationError> {
+        let row = self.inner.store.session(id).await?;
+        row.filter(|r| r.key == key).ok_or(OrchestrationError::SessionGone)
+    }
+
+    pub async fn heartbeat(
+        &self,
+        session: SessionId,
+        key: KeyId,
+        beat: Heartbeat,
+    ) -> Result<HeartbeatReply, OrchestrationError> {
+        self.session(session, key).await?;
+        let lost =
+            self.inner.store.session_heartbeat(session, self.inner.env.now(), beat.held.clone()).await?;
+        let mut grants = BTreeMap::new();
+        for held in beat.held.iter().filter(|h| !lost.contains(h)) {
+            let record = self.job(held.job).await?;
+            if let Some(task) = record.tasks.get(&held.slug)
+                && let Some(grant) = self.grant_for(&record, task)?
+            {
+                grants.insert(format!("{}/{}", held.job, held.slug), grant);
+            }
+        }
+        Ok(HeartbeatReply { lost, grants })
+    }
+
+    /// Ends a session in good order: what it held goes back at once.
+    pub async fn session_close(&self, session: SessionId, key: KeyId) -> Result<(), OrchestrationError> {
+        self.session(session, key).await?;
+        self.inner.store.session_close(session).await?;
+        self.reap().await
+    }
+
+    /// The lease behind a token, if it is still held.
+    pub async fn held(&self, token: &str) -> Result<(HeldLease, JobRecord), OrchestrationError> {
+        let held = self.inner.tokens.verify(token)?;
+        let record = self.job(held.job).await?;
+        let task = record.tasks.get(&held.slug).ok_or_else(|| Rejection::TaskUnknown(held.slug.clone()))?;
+        if task.state == TaskState::Leased && task.epoch == held.epoch {
+            return Ok((held, record));
+        }
+        Err(Rejection::Stale { slug: held.slug.clone(), held: held.epoch, current: task.epoch }.into())
+    }
+
+    pub async fn progress(&self, held: &HeldLease, batch: ProgressBatch) -> Result<(), OrchestrationError> {
+        let now = self.inner.env.now();
+        self.inner.store.progress_append(held.clone(), batch.first, batch.lines, now).await??;
+        Ok(())
+    }
+
+    /// Whether the holder of a lease may read a blob: only what its own work names.
+    pub fn may_read(
+        &self,
+        held: &HeldLease,
+        record: &JobRecord,
+        blob: &Digest,
+    ) -> Result<(), OrchestrationError> {
+        let task = record.tasks.get(&held.slug).ok_or_else(|| Rejection::TaskUnknown(held.slug.clone()))?;
+        let work = work::work_of(record, task, "", &self.inner.config)?;
+        if work::readable_blobs(&work).contains(blob) {
+            Ok(())
+        } else {
+            Err(OrchestrationError::BlobForbidden)
+        }
+    }
+
+    /// Accepts a report once; the same report again gets the same answer, also when the lease is over by then.
+    pub async fn report(
+        &self,
+        token: &str,
+        blobs: &BlobStore,
+        report: Report,
+    ) -> Result<HeldLease, OrchestrationError> {
+        let held = self.inner.tokens.verify(token)?;
+        for digest in df_contract::lease::blobs_of(&report.outcome) {
+            if !blobs.has(&digest).await {
+                return Err(OrchestrationError::BlobMissing(digest));
+            }
+        }
+        let command = report_id(&held, &report);
+        let actor = Actor { name: format!("worker:{}", report.attempt), role: Role::Worker };
+        let body = CommandBody::Report {
+            slug: held.slug.clone(),
+            epoch: held.epoch,
+            attempt: report.attempt,
+            outcome: Box::new(report.outcome),
+            sandbox_layers: report.sandbox_layers,
+        };
+        self.send(command, held.job, actor, body).await?;
+        self.advance(held.job).await?;
+        Ok(held)
+    }
+}
+
+fn report_id(held: &HeldLease, report: &Report) -> CommandId {
+    let parts =
+        [held.job.to_string(), held.slug.to_string(), held.epoch.to_string(), report.attempt.to_string()];
+    command_id_of(&["report", &parts[0], &parts[1], &parts[2], &parts[3]])
+}
