@@ -1,0 +1,199 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Governance-first infrastructure for autonomous software development.
+#[derive(Debug, Parser)]
+#[command(name = "devfactory", version, about)]
+pub(crate) struct Cli {
+    /// Address of the daemon.
+    #[arg(long, env = "DEVFACTORY_URL", global = true)]
+    pub(crate) url: Option<String>,
+    /// API key. Give it in the environment rather than on the command line, where other users can see it.
+    #[arg(long, env = "DEVFACTORY_API_KEY", hide_env_values = true, global = true)]
+    pub(crate) api_key: Option<String>,
+    /// Print JSON (lines), for programs.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a whole local stack (proxy, daemon, worker) and keep it running.
+    Up(UpArgs),
+    /// Do everything: start a stack if none is given, submit a job, follow it, fetch what it delivers.
+    Run(RunArgs),
+    /// Submit a job file, or a folder that holds job.toml.
+    Submit {
+        job: PathBuf,
+        /// The same key with the same job returns the first job instead of making another.
+        #[arg(long)]
+        idempotency_key: Option<String>,
+    },
+    /// List jobs, newest first.
+    List {
+        #[arg(long)]
+        state: Option<String>,
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Show one job: verdict, tasks, gates, cost.
+    Status { job: String },
+    /// Follow a job's events until it ends.
+    Watch {
+        job: String,
+        /// Start after this event number.
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+    },
+    /// Approve what waits in AWAITING_APPROVAL. Never one's own job.
+    Approve(VoteArgs),
+    /// Reject what waits in AWAITING_APPROVAL.
+    Reject(VoteArgs),
+    /// Cancel a job: running agents stop.
+    Cancel {
+        job: String,
+        #[arg(long, default_value = "cancelled by an operator")]
+        cause: String,
+    },
+    /// Pause a job: running attempts are taken back and start again on resume.
+    Pause {
+        job: String,
+        #[arg(long, default_value = "paused by an operator")]
+        cause: String,
+    },
+    /// Resume a paused job.
+    Resume { job: String },
+    /// List what a job delivered, or fetch it into a folder.
+    Artifacts {
+        job: String,
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Create, list and revoke API keys.
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// Say what is missing on this machine or in this installation, and how to get it.
+    Doctor {
+        /// Data directory of a local stack, to check its configuration too.
+        #[arg(long)]
+        data_dir: Option<PathBuf>,
+    },
+    /// Check the audit log.
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+    /// Work with plans.
+    Plan {
+        #[command(subcommand)]
+        command: PlanCommand,
+    },
+    /// Look at governance decisions.
+    Governance {
+        #[command(subcommand)]
+        command: GovernanceCommand,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StackArgs {
+    /// Where the stack keeps everything.
+    #[arg(long, default_value = ".devfactory")]
+    pub(crate) data_dir: PathBuf,
+    /// An OpenAI-compatible server to use as the model.
+    #[arg(long)]
+    pub(crate) base_url: Option<String>,
+    /// The model to ask that server for.
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Environment variable that holds the server's key.
+    #[arg(long, default_value = "OPENAI_API_KEY")]
+    pub(crate) key_env: String,
+    /// A recorded conversation to answer from.
+    #[arg(long)]
+    pub(crate) recording: Option<PathBuf>,
+    /// Record the conversation with the model to this file.
+    #[arg(long)]
+    pub(crate) record: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) stack: StackArgs,
+    /// Address the daemon listens on.
+    #[arg(long, default_value = "127.0.0.1:8460")]
+    pub(crate) listen: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// A job file, or a folder that holds job.toml.
+    pub(crate) job: PathBuf,
+    #[command(flatten)]
+    pub(crate) stack: StackArgs,
+    /// Where the delivered software goes.
+    #[arg(long, default_value = "out")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VoteArgs {
+    pub(crate) job: String,
+    /// The version that was looked at; the vote is refused if something else waits by now.
+    #[arg(long)]
+    pub(crate) job_version: Option<u64>,
+    #[arg(long, default_value = "")]
+    pub(crate) comment: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Create a key; its secret is shown once.
+    Create {
+        /// The identity it stands for: four eyes compares identities.
+        #[arg(long)]
+        name: String,
+        /// submitter, approver, operator, auditor, viewer, admin or worker; may be repeated.
+        #[arg(long = "role", required = true)]
+        roles: Vec<String>,
+        #[arg(long)]
+        tenant: Option<String>,
+    },
+    List,
+    Revoke {
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Recompute every chain, and the states from it, without a daemon.
+    Verify {
+        /// The daemon's data directory.
+        #[arg(long)]
+        data_dir: Option<PathBuf>,
+        /// An export made with `devfactoryd audit-export`.
+        #[arg(long, conflicts_with = "data_dir")]
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlanCommand {
+    /// Check a plan (JSON or TOML) or the plan within a job file, and draw it.
+    Check { file: PathBuf },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GovernanceCommand {
+    /// Explain the decision on a job: which rule, on what evidence, what would change it.
+    Explain { job: String },
+}

@@ -1,0 +1,169 @@
+//! What people see: events as lines, a job as a page, a finished run as a summary.
+
+use df_contract::api::{JobPage, JobView, Spend, TaskView};
+use df_contract::{EventKind, JobEventView, LeaseKind};
+
+/// One event as a line, or nothing for events that only programs want.
+pub(crate) fn event_line(event: &JobEventView) -> Option<String> {
+    Some(match &event.event {
+        EventKind::JobState { to, cause, .. } => format!("job  {to}{}", told(cause)),
+        EventKind::TaskState { slug, to, epoch, cause, .. } => {
+            format!("task {slug:<28} {to} (epoch {epoch}){}", told(cause))
+        }
+        EventKind::Decision { decision } => {
+            let mut line = format!("verdict {}", decision.verdict.as_str());
+            for reason in &decision.reasons {
+                line.push_str(&format!("\n     {} {}", reason.rule, reason.message));
+            }
+            line
+        }
+        EventKind::ApprovalRequested { subject, needed } => {
+            format!("waits for {needed} approval(s) of the {subject}")
+        }
+        EventKind::ApprovalVote { by, approved, comment } => {
+            format!("{by} {}{}", if *approved { "approved" } else { "rejected" }, told(comment))
+        }
+        EventKind::Progress { slug, line, .. } => format!("     {slug:<28} {line}"),
+    })
+}
+
+fn told(cause: &str) -> String {
+    match cause.lines().next() {
+        Some(first) if !first.is_empty() => format!(": {first}"),
+        _ => String::new(),
+    }
+}
+
+pub(crate) fn page(page: &JobPage) -> String {
+    let mut out = String::new();
+    for job in &page.jobs {
+        out.push_str(&format!(
+            "{}  {:<20} {:<16} {}\n",
+            job.id,
+            job.state.as_str(),
+            job.submitter,
+            job.title
+        ));
+    }
+    if page.jobs.is_empty() {
+        out.push_str("no jobs\n");
+    }
+    out
+}
+
+/// A whole job.
+pub(crate) fn job(view: &JobView) -> String {
+    let mut out = format!("{}  {}\n{}", view.summary.id, view.summary.state, view.summary.title);
+    if let Some(cause) = &view.cause {
+        out.push_str(&format!("\ncause: {cause}"));
+    }
+    out.push('\n');
+    if let Some(approval) = &view.approval {
+        let roles: Vec<&str> = approval.roles.iter().map(|r| r.as_str()).collect();
+        out.push_str(&format!(
+            "\nwaits for approval of the {}: {} of {} given, by one of {}; version {}\n",
+            approval.subject,
+            approval.approved_by.len(),
+            approval.needed,
+            roles.join(", "),
+            approval.job_version
+        ));
+    }
+    decision(view, &mut out);
+    if let Some(plan) = &view.plan {
+        out.push_str(&format!("\nplan: {}\n", plan.summary));
+        out.push_str(&graph(plan));
+    }
+    tasks(view, &mut out);
+    for gate in &view.gates {
+        let mark = if gate.passed { "passed " } else { "refused" };
+        out.push_str(&format!("  gate {:<12} {mark} {}\n", gate.gate, gate.message));
+    }
+    out.push_str(&format!("\ncost: {}\n", spend(&view.spend)));
+    for (name, digest) in &view.artefacts {
+        out.push_str(&format!("  {name:<20} sha256:{digest}\n"));
+    }
+    out
+}
+
+fn decision(view: &JobView, out: &mut String) {
+    let Some(decision) = &view.decision else { return };
+    out.push_str(&format!("\nverdict: {}\n", decision.verdict.as_str()));
+    for reason in &decision.reasons {
+        out.push_str(&format!("  {} ({}): {}\n", reason.rule, reason.verdict.as_str(), reason.message));
+        if !reason.remedy.is_empty() {
+            out.push_str(&format!("    what would change it: {}\n", reason.remedy));
+        }
+    }
+    let caps = &decision.obligations;
+    let money = caps.money_nano_usd.map_or("no money".to_owned(), |m| m.to_string());
+    let gates: Vec<&str> = caps.gates.iter().map(String::as_str).collect();
+    out.push_str(&format!(
+        "obligations: at most {} tokens and {money}; sandbox at least {:?}; network {:?}; gates {}\n",
+        caps.tokens.0,
+        caps.min_tier,
+        caps.network,
+        gates.join(", ")
+    ));
+    if !caps.protected_paths.is_empty() {
+        let paths: Vec<&str> = caps.protected_paths.iter().map(String::as_str).collect();
+        out.push_str(&format!("protected: {}\n", paths.join(", ")));
+    }
+    out.push_str(&format!("decided on facts {} under policy {}\n", decision.facts, decision.policy));
+}
+
+/// A plan by layers: what can run side by side stands on one line.
+pub(crate) fn graph(plan: &df_contract::Plan) -> String {
+    let Ok(layers) = plan.layers() else { return "  (the plan goes round in a circle)\n".to_owned() };
+    let mut out = String::new();
+    for (depth, layer) in layers.iter().enumerate() {
+        for slug in layer {
+            let Some(task) = plan.tasks.iter().find(|t| t.slug == *slug) else { continue };
+            let after: Vec<&str> = task.depends_on.iter().map(df_contract::TaskSlug::as_str).collect();
+            let after = if after.is_empty() { String::new() } else { format!(" after {}", after.join(", ")) };
+            out.push_str(&format!(
+                "  {}. {slug} [{}] {}{after}\n",
+                depth + 1,
+                task.role.as_str(),
+                task.title
+            ));
+        }
+    }
+    out
+}
+
+fn tasks(view: &JobView, out: &mut String) {
+    if view.tasks.is_empty() {
+        return;
+    }
+    out.push_str(
+        "\n  task                         agent        state      attempts  time       tokens      cost\n",
+    );
+    let mut tasks: Vec<&TaskView> = view.tasks.iter().collect();
+    tasks.sort_by_key(|t| (t.started_at.is_none(), t.started_at, t.slug.clone()));
+    for task in tasks {
+        let agent = if task.kind == LeaseKind::Agent { task.role.as_str() } else { task.kind.as_str() };
+        let time = match (task.started_at, task.ended_at) {
+            (Some(from), Some(to)) => format!("{:.1} s", to.since(from).0 as f64 / 1000.0),
+            (Some(_), None) | (None, _) => "-".to_owned(),
+        };
+        out.push_str(&format!(
+            "  {:<28} {agent:<12} {:<10} {:<9} {time:<10} {:<11} {}\n",
+            task.slug.as_str(),
+            task.state.as_str(),
+            task.attempts,
+            task.spend.tokens().0,
+            task.spend.nano_usd
+        ));
+        if let Some(failure) = &task.failure {
+            out.push_str(&format!("      last failure: {}: {}\n", failure.kind.as_str(), failure.detail));
+        }
+    }
+}
+
+fn spend(spend: &Spend) -> String {
+    format!(
+        "{} model calls, {} tokens in, {} tokens out, {}",
+        spend.calls, spend.input_tokens.0, spend.output_tokens.0, spend.nano_usd
+    )
+}
