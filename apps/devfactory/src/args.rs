@@ -166,6 +166,9 @@ pub(crate) enum KeysCommand {
         roles: Vec<String>,
         #[arg(long)]
         tenant: Option<String>,
+        /// For the role worker: it may hold leases of every kind, and is trusted with them.
+        #[arg(long)]
+        trusted: bool,
     },
     List,
     Revoke {

@@ -1,1 +1,42 @@
-fn main() {}
+//! The control daemon: API, governance, state machine, orchestration. Wiring only.
+//!
+//! It opens no workspace, runs no build step, starts no process and sees no provider's secret.
+
+mod args;
+mod config;
+mod failure;
+mod first_start;
+mod secrets;
+mod serve;
+mod show;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Cli, Command, ConfigCommand};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A reader that has gone away is no reason to fail differently.
+            let _ = writeln!(std::io::stderr(), "devfactoryd: {}", failure::told(&error));
+            failure::exit_code(&error)
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Serve(args) => runtime()?.block_on(serve::serve(args)),
+        Command::Init(args) => runtime()?.block_on(serve::init(args)),
+        Command::Config { command: ConfigCommand::Show(args) } => show::config(&args),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

@@ -2,7 +2,6 @@
 
 mod exec;
 mod files;
-mod guard;
 mod schema;
 mod search;
 mod toolbox;

@@ -177,6 +177,9 @@ pub struct KeyCreate {
     pub roles: BTreeSet<Role>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<TenantId>,
+    /// For the role `worker` alone: how far its daemon is trusted. Absent = `remote`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<crate::WorkerClass>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
 }

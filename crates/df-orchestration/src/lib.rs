@@ -25,3 +25,6 @@ pub use config::{OrchestrationConfig, TenantCaps};
 pub use env::Env;
 pub use error::OrchestrationError;
 pub use orchestrator::{Orchestrator, Parts};
+
+// Part of an orchestrator's make-up: whoever wires one needs their names.
+pub use df_control_governance::{BundleError, OperatorLimits, PolicyBundle, default_bundle};

@@ -143,6 +143,11 @@ impl Orchestrator {
         self.reap().await
     }
 
+    /// The lease a token stands for, held or over.
+    pub fn lease_of(&self, token: &str) -> Result<HeldLease, OrchestrationError> {
+        self.inner.tokens.verify(token)
+    }
+
     /// The lease behind a token, if it is still held.
     pub async fn held(&self, token: &str) -> Result<(HeldLease, JobRecord), OrchestrationError> {
         let held = self.inner.tokens.verify(token)?;

@@ -168,6 +168,7 @@ impl Api {
             identity: identity.to_owned(),
             roles: roles.iter().copied().collect(),
             tenant: None,
+            class: None,
             expires_at: None,
         };
         let made: KeyCreated = self.post("/v1/keys", &body).await.expect("a key");

@@ -1,7 +1,7 @@
 //! API keys.
 
 use df_contract::api::{KeyCreate, KeyCreated, KeyView};
-use df_contract::{ErrorCode, Problem, Role};
+use df_contract::{ErrorCode, Problem, Role, WorkerClass};
 
 use super::{client, show};
 use crate::args::{Cli, KeysCommand};
@@ -9,12 +9,13 @@ use crate::args::{Cli, KeysCommand};
 pub(crate) async fn keys(cli: &Cli, command: &KeysCommand) -> anyhow::Result<()> {
     let client = client(cli)?;
     match command {
-        KeysCommand::Create { name, roles, tenant } => {
+        KeysCommand::Create { name, roles, tenant, trusted } => {
+            let class = trusted.then_some(WorkerClass::Trusted);
             let roles = roles.iter().map(|r| role(r)).collect::<Result<_, _>>()?;
             let tenant = tenant.as_ref().map(|t| t.parse()).transpose();
             let tenant = tenant
                 .map_err(|e: df_contract::IdError| Problem::new(ErrorCode::InvalidRequest, e.to_string()))?;
-            let body = KeyCreate { identity: name.clone(), roles, tenant, expires_at: None };
+            let body = KeyCreate { identity: name.clone(), roles, tenant, class, expires_at: None };
             let made: KeyCreated = client.post("/v1/keys", &body).await?;
             show(cli, &made, |m| format!("{}\n{}\nkeep it: it is not shown again\n", m.key.id, m.secret))
         }

@@ -37,12 +37,7 @@ impl ToolBox {
         let timeout =
             timeout_s.map_or(TIMEOUT_DEFAULT, DurationMs::from_secs).min(TIMEOUT_MAX).min(time_left);
         let outcome = runner.run(&command, timeout, cancel).await?;
-        let mut text = self.outcome_text(&outcome, timeout);
-        if let Some(note) = self.put_back() {
-            text.push('\n');
-            text.push_str(&note);
-        }
-        Ok(ToolAnswer::ok(text))
+        Ok(ToolAnswer::ok(self.outcome_text(&outcome, timeout)))
     }
 
     /// `exit code: N` and the output; when that is cut, the whole is kept and named.

@@ -1,0 +1,118 @@
+//! From the record to what people see. The one place that decides what of a job leaves the daemon.
+
+use std::collections::BTreeSet;
+
+use df_contract::api::{ApprovalView, JobSummary, JobView, TaskView};
+use df_contract::{Digest, HiddenCheck, JobSpec, TaskSlug};
+use df_control_machine::{Approval, JobRecord, TaskRecord};
+
+/// A job as the API shows it: hidden checks are their ids and public hints, nothing else.
+pub fn job_view(record: &JobRecord) -> JobView {
+    JobView {
+        summary: summary(record),
+        spec: shown_spec(&record.spec),
+        version: record.version,
+        resume_to: record.resume_to,
+        cause: record.cause.clone(),
+        decision: record.decision.clone(),
+        // Before the plan gate has spoken, the proposed plan is what an approver must see.
+        plan: record.plan.clone().or_else(|| record.proposed_plan.clone()),
+        plan_digest: record.plan_digest.clone(),
+        head: record.head.clone(),
+        approval: record.approval.as_ref().map(approval_view),
+        tasks: record.tasks.values().map(task_view).collect(),
+        gates: record.gates.clone(),
+        spend: record.spend,
+        artefacts: shown_artefacts(record).map(|(name, digest)| (name.clone(), digest.clone())).collect(),
+    }
+}
+
+fn summary(record: &JobRecord) -> JobSummary {
+    JobSummary {
+        id: record.id,
+        title: record.spec.title.clone(),
+        tenant: record.tenant.clone(),
+        submitter: record.submitter.clone(),
+        state: record.state,
+        priority: record.spec.priority,
+        created_at: record.created_at,
+        updated_at: record.updated_at,
+    }
+}
+
+fn shown_spec(spec: &JobSpec) -> JobSpec {
+    JobSpec { hidden_checks: spec.hidden_checks.iter().map(shown_check).collect(), ..spec.clone() }
+}
+
+fn shown_check(check: &HiddenCheck) -> HiddenCheck {
+    HiddenCheck {
+        id: check.id.clone(),
+        public_hint: check.public_hint.clone(),
+        blob: None,
+        path: None,
+        command: String::new(),
+        timeout_ms: check.timeout_ms,
+    }
+}
+
+fn approval_view(approval: &Approval) -> ApprovalView {
+    ApprovalView {
+        subject: approval.subject.as_str().to_owned(),
+        needed: approval.rule.count,
+        roles: approval.rule.roles.clone(),
+        requested_at: approval.requested_at,
+        expires_at: approval.expires_at,
+        job_version: approval.job_version,
+        approved_by: approval.approved_by.iter().cloned().collect(),
+    }
+}
+
+fn task_view(task: &TaskRecord) -> TaskView {
+    TaskView {
+        slug: task.slug.clone(),
+        kind: task.kind,
+        role: task.role,
+        title: task.title.clone(),
+        state: task.state,
+        epoch: task.epoch,
+        attempts: task.attempts,
+        depends_on: task.depends_on.iter().cloned().collect::<Vec<TaskSlug>>(),
+        started_at: task.started_at,
+        ended_at: task.ended_at,
+        failure: task.failures.last().cloned(),
+        summary: task.output.summary.clone(),
+        checks: task.output.checks.clone(),
+        usage: task.output.usage,
+        spend: task.spend,
+        trace: task.output.trace.clone(),
+        sandbox_layers: task.output.sandbox_layers.clone(),
+    }
+}
+
+fn hidden_blobs(record: &JobRecord) -> BTreeSet<&Digest> {
+    record.spec.hidden_checks.iter().filter_map(|check| check.blob.as_ref()).collect()
+}
+
+/// Artefacts without any that is a hidden check under another name.
+pub(crate) fn shown_artefacts(record: &JobRecord) -> impl Iterator<Item = (&String, &Digest)> {
+    let hidden = hidden_blobs(record);
+    record.artefacts.iter().filter(move |(_, digest)| !hidden.contains(digest))
+}
+
+/// Blobs of a job that may be read through the API: artefacts, traces, logs of visible checks. What a worker reports
+/// is not trusted to leave out the hidden ones, so they are taken out here.
+pub fn shown_blobs(record: &JobRecord) -> BTreeSet<Digest> {
+    let hidden_ids: BTreeSet<&str> =
+        record.spec.hidden_checks.iter().map(|check| check.id.as_str()).collect();
+    let of_task = |task: &TaskRecord| -> Vec<Digest> {
+        let visible = task.output.checks.iter().filter(|check| !hidden_ids.contains(check.id.as_str()));
+        let logs = visible.filter_map(|check| check.log.clone());
+        logs.chain(task.output.trace.clone()).collect()
+    };
+    let hidden = hidden_blobs(record);
+    let all = record.artefacts.values().cloned().chain(record.tasks.values().flat_map(of_task));
+    all.filter(|digest| !hidden.contains(digest)).collect()
+}
+
+#[cfg(test)]
+mod tests;
