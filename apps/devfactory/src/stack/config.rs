@@ -167,12 +167,12 @@ pub(crate) fn write_daemon(layout: &Layout, listen: &str, proxy_url: &str) -> an
 #[derive(Serialize)]
 struct WorkerFile<'a> {
     daemon_url: &'a str,
-    key_file: &'a Path,
+    worker_key_file: &'a Path,
     work_dir: &'a Path,
 }
 
 pub(crate) fn write_worker(layout: &Layout, daemon_url: &str) -> anyhow::Result<()> {
-    let file = WorkerFile { daemon_url, key_file: &layout.worker_key, work_dir: &layout.worker_dir };
+    let file = WorkerFile { daemon_url, worker_key_file: &layout.worker_key, work_dir: &layout.worker_dir };
     write(layout, &layout.worker_config, &file)
 }
 
