@@ -31,6 +31,11 @@ pub struct Current {
 pub enum ExportLine {
     Record(AuditRecord),
     Current(Current),
+    /// A row that cannot be read, or that contradicts itself.
+    Unreadable {
+        job: JobId,
+        why: String,
+    },
 }
 
 /// One thing that is wrong.
@@ -42,6 +47,8 @@ pub enum Finding {
     Differs { job: JobId, log: String, tables: String },
     #[error("{job} has {records} records but no row in the tables")]
     NoRow { job: JobId, records: u64 },
+    #[error("{job}: {why}")]
+    Unreadable { job: JobId, why: String },
 }
 
 /// What a verification covered and what it found.
@@ -64,6 +71,9 @@ pub fn verify_export(lines: impl IntoIterator<Item = ExportLine>, lifecycle: &Li
                     orphan(&mut chain, &mut verified);
                 }
                 chain.push(record);
+            }
+            ExportLine::Unreadable { job, why } => {
+                verified.findings.push(Finding::Unreadable { job, why });
             }
             ExportLine::Current(current) => {
                 verified.jobs += 1;

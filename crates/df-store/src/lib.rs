@@ -10,6 +10,7 @@
 mod blob;
 mod error;
 mod event;
+mod export;
 mod lease;
 mod memory;
 mod owner;
@@ -21,6 +22,7 @@ mod transition;
 
 pub use blob::{BlobError, BlobStore, BlobWriter};
 pub use error::{Refused, StoreError};
+pub use export::{AuditExport, audit_export};
 pub use lease::MAX_PROGRESS_PER_JOB;
 pub use row::{
     ClaimRequest, JobFilter, KeyRow, MAX_PAGE, OutboxRow, Outcome, ReapRequest, Reaped, SessionRow, Wall,

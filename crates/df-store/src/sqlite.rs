@@ -4,6 +4,7 @@
 //! groups; a few read. The directory belongs to one process, which holds a lock on it.
 
 mod cells;
+mod export;
 mod lock;
 mod migrate;
 mod pool;
@@ -80,6 +81,16 @@ impl Sqlite {
         let found = work(self)?;
         transaction.commit().map_err(failed("ending to read"))?;
         Ok(found)
+    }
+
+    /// Journal mode, and the level of `synchronous` (2 = FULL).
+    #[cfg(test)]
+    pub(crate) fn durability(&self) -> (String, i64) {
+        let ask = |name| self.connection.pragma_query_value(None, name, |row| row.get(0));
+        (
+            ask("journal_mode").unwrap(),
+            self.connection.pragma_query_value(None, "synchronous", |r| r.get(0)).unwrap(),
+        )
     }
 
     fn batch(&self, sql: &str, what: &'static str) -> Kept<()> {

@@ -1,7 +1,10 @@
 //! One conformance suite for every backend, and what only a database can show.
 
 mod bench;
+mod database;
+mod differential;
 mod suite;
+mod torture;
 
 /// Runs the whole suite against one backend.
 macro_rules! store_test_suite {

@@ -20,15 +20,27 @@ use crate::row::{
 };
 use crate::rows::{Kept, Rows, may_lease, moved};
 
-type Read<T> = fn(&Row<'_>) -> rusqlite::Result<T>;
+pub(super) type Read<T> = fn(&Row<'_>) -> rusqlite::Result<T>;
 
 impl Sqlite {
-    fn one<T>(&self, what: &'static str, sql: &str, params: impl Params, read: Read<T>) -> Kept<Option<T>> {
+    pub(super) fn one<T>(
+        &self,
+        what: &'static str,
+        sql: &str,
+        params: impl Params,
+        read: Read<T>,
+    ) -> Kept<Option<T>> {
         let run = || self.connection.prepare_cached(sql)?.query_row(params, read).optional();
         run().map_err(failed(what))
     }
 
-    fn many<T>(&self, what: &'static str, sql: &str, params: impl Params, read: Read<T>) -> Kept<Vec<T>> {
+    pub(super) fn many<T>(
+        &self,
+        what: &'static str,
+        sql: &str,
+        params: impl Params,
+        read: Read<T>,
+    ) -> Kept<Vec<T>> {
         let run = || -> rusqlite::Result<Vec<T>> {
             self.connection.prepare_cached(sql)?.query_map(params, read)?.collect()
         };
