@@ -1,1 +1,77 @@
-fn main() {}
+//! `devfactory-proxy`: the AI proxy as a process. Everything it does is in df-proxy.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser;
+use df_contract::{ErrorCode, Problem};
+use df_proxy::StartError;
+use df_proxy::config::Config;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Serves OpenAI-compatible chat completions over several accounts, under signed grants and hard budgets.
+#[derive(Debug, Parser)]
+#[command(name = "devfactory-proxy", version)]
+struct Arguments {
+    /// The configuration, a TOML file.
+    #[arg(long, env = "DEVFACTORY_PROXY_CONFIG")]
+    config: PathBuf,
+    /// Check the configuration, the keys and the recordings, and end.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The log may not be set up yet, and whoever started this reads the end of stderr.
+            let problem = Problem::new(code_of(&error), format!("{error:#}"));
+            let _closed = writeln!(std::io::stderr(), "{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn code_of(error: &anyhow::Error) -> ErrorCode {
+    error.downcast_ref::<StartError>().map_or(ErrorCode::Internal, StartError::code)
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = Config::load(&arguments.config).map_err(StartError::Config)?;
+    if arguments.check {
+        df_proxy::check(&config)?;
+        writeln!(std::io::stdout(), "{}", serde_json::json!({"event": "checked", "config": arguments.config}))?;
+        return Ok(());
+    }
+    df_observability::init_json_logs("devfactory-proxy", &config.log)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?
+        .block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    // Before anything is opened, so that a signal during the start is not lost.
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
+    let proxy = df_proxy::start(config).await?;
+    announce(&proxy)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    proxy.stop().await;
+    Ok(())
+}
+
+/// One line on stdout for whoever started this process; the same address is in `proxy.addr` in the data directory.
+fn announce(proxy: &df_proxy::Proxy) -> anyhow::Result<()> {
+    let line = serde_json::json!({"event": "listening", "address": proxy.address().to_string()});
+    let mut out = std::io::stdout();
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("stdout is closed")
+}

@@ -16,7 +16,7 @@ use crate::model::{Message, ModelClient, Patience};
 use crate::rights::Rights;
 use crate::runner::CommandRunner;
 use crate::session::{Counts, End, Failure, Session};
-use crate::tools::{ToolBox, definitions};
+use crate::tools::{Tool, ToolBox, definitions};
 use crate::trace::Trace;
 use crate::workspace::Workspace;
 
@@ -123,6 +123,8 @@ pub(crate) async fn run_with<R: CommandRunner>(attempt: Attempt<'_, R>, patience
     ];
     let wall = task.constraints.max_wall_ms.min(DurationMs::from_secs(manifest.limits.wall_s));
     let tools = definitions(&manifest.tools);
+    let toolbox = ToolBox::new(workspace, rights);
+    let runs_commands = manifest.tools.contains(&Tool::Exec) || !task.checks.is_empty();
     let mut session = Session {
         task,
         manifest,
@@ -133,7 +135,7 @@ pub(crate) async fn run_with<R: CommandRunner>(attempt: Attempt<'_, R>, patience
             token: attempt.token,
             patience,
         },
-        tools: ToolBox::new(workspace, rights),
+        tools: if runs_commands { toolbox.guard() } else { toolbox },
         progress: attempt.progress,
         cancel: attempt.cancel,
         deadline: started + wall.to_std(),

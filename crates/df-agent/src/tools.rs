@@ -2,6 +2,7 @@
 
 mod exec;
 mod files;
+mod guard;
 mod schema;
 mod search;
 mod toolbox;

@@ -82,6 +82,7 @@ impl<R: CommandRunner> Session<'_, R> {
             let verdict = if passed { "passed" } else { "failed" };
             self.note(NoteKind::Check, &format!("{} {verdict}", check.id)).await;
             texts.push(check_text(&mut self.tools, &check.id, &outcome, timeout));
+            texts.extend(self.tools.put_back());
             if !passed {
                 failed.push(check.id.clone());
             }

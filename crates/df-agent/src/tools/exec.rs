@@ -37,7 +37,12 @@ impl ToolBox {
         let timeout =
             timeout_s.map_or(TIMEOUT_DEFAULT, DurationMs::from_secs).min(TIMEOUT_MAX).min(time_left);
         let outcome = runner.run(&command, timeout, cancel).await?;
-        Ok(ToolAnswer::ok(self.outcome_text(&outcome, timeout)))
+        let mut text = self.outcome_text(&outcome, timeout);
+        if let Some(note) = self.put_back() {
+            text.push('\n');
+            text.push_str(&note);
+        }
+        Ok(ToolAnswer::ok(text))
     }
 
     /// `exit code: N` and the output; when that is cut, the whole is kept and named.

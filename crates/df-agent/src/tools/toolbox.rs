@@ -6,6 +6,7 @@ use df_contract::Digest;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::guard::Guard;
 use crate::edit::apply::PatchError;
 use crate::edit::replace::ReplaceError;
 use crate::rights::{Denied, Rights};
@@ -64,6 +65,7 @@ pub(crate) struct ToolBox {
     pub(crate) rights: Rights,
     /// Digest of each file as the model last saw or wrote it.
     pub(super) seen: BTreeMap<String, Digest>,
+    pub(super) guard: Option<Guard>,
     logs: Vec<Vec<u8>>,
     logs_bytes: usize,
     pub(crate) denied_writes: u32,
@@ -71,7 +73,21 @@ pub(crate) struct ToolBox {
 
 impl ToolBox {
     pub(crate) fn new(workspace: Workspace, rights: Rights) -> Self {
-        Self { workspace, rights, seen: BTreeMap::new(), logs: Vec::new(), logs_bytes: 0, denied_writes: 0 }
+        Self {
+            workspace,
+            rights,
+            guard: None,
+            seen: BTreeMap::new(),
+            logs: Vec::new(),
+            logs_bytes: 0,
+            denied_writes: 0,
+        }
+    }
+
+    /// Remembers what may not be written, to put it back after commands.
+    pub(crate) fn guard(mut self) -> Self {
+        self.guard = Guard::of(&self.workspace, |path| self.rights.check(path).is_ok());
+        self
     }
 
     /// Turns what a tool did into its answer, counting refused writes.

@@ -111,6 +111,20 @@ async fn an_expired_grant_is_renewed_once() {
 }
 
 #[tokio::test]
+async fn a_renewed_grant_that_is_refused_too_ends_the_attempt() {
+    let (renew, token) = watch::channel(ModelToken::new(TOKEN));
+    let (_stop, cancel) = watch::channel(false);
+    let server = Server::answers(Box::new(move |n| {
+        renew.send(ModelToken::new(format!("dfg1.renewed-{n}"))).unwrap();
+        problem(ErrorCode::GrantExpired, "expired")
+    }))
+    .await;
+    let report = stage().run_with(&server, token, cancel).await;
+    failed(&report, FailureKind::ModelUnavailable, "grant_expired");
+    assert_eq!(server.seen().len(), 2);
+}
+
+#[tokio::test]
 async fn a_grant_that_is_not_renewed_ends_the_attempt() {
     let server = Server::answers(Box::new(|_| problem(ErrorCode::GrantExpired, "expired"))).await;
     failed(&stage().run(&server).await, FailureKind::ModelUnavailable, "grant_expired");

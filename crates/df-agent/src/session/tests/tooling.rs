@@ -99,6 +99,34 @@ async fn links_made_by_commands_lead_nowhere() {
 }
 
 #[tokio::test]
+async fn what_a_command_may_not_change_is_put_back() {
+    let files = [("src/a.py", "a\n"), ("src/b.sh", "b\n"), ("src/c.py", "c\n"), ("tests/test_a.py", "t\n")];
+    let mut stage = Stage::new(Role::Qa, &files).check("echo data > data.db; test -e tests/test_b.py");
+    let server = Server::plays(vec![
+        exec("echo x >> src/a.py; chmod +x src/b.sh; rm src/c.py; ln -s /etc src/c.py; mkdir new; echo n > new/n; echo t > tests/test_b.py"),
+        exec("cat src/a.py src/c.py; ls new"),
+        exec("rm -r src; ln -s /tmp src"),
+        exec("cat src/a.py"),
+        finish(),
+    ])
+    .await;
+    let report = stage.run(&server).await;
+    succeeded(&report);
+    check(
+        &server.results(),
+        &[
+            "they are as they were before: new/n, src/a.py, src/b.sh, src/c.py. This task may write: **",
+            "exit code: 0\na\nc",
+            "as they were before: src, src/a.py, src/b.sh, src/c.py.",
+            "exit code: 0\na",
+        ],
+    );
+    assert!(report.denied_writes >= 8);
+    assert!(!stage.dir.path().join("data.db").exists());
+    assert_eq!(stage.file("tests/test_b.py"), "t\n");
+}
+
+#[tokio::test]
 async fn a_file_is_changed_only_as_it_was_last_seen() {
     let mut stage = Stage::new(Role::Backend, &[("a", "one\n"), ("b", "b\n")]);
     let edit = || call("edit", json!({"path": "a", "old": "one", "new": "two"}));

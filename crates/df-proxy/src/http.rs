@@ -1,0 +1,39 @@
+//! The HTTP surface: what clients of OpenAI's API call, and the admin API.
+
+mod admin;
+mod auth;
+mod chat;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::json;
+
+use crate::core::Core;
+use crate::error::CallError;
+
+pub(crate) fn router(core: Arc<Core>) -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(chat::completions))
+        .route("/v1/models", get(chat::models))
+        .route("/admin/v1/usage", get(admin::usage))
+        .route("/admin/v1/revocations", post(admin::revoke))
+        .route("/admin/v1/accounts", get(admin::accounts))
+        .route("/admin/v1/recordings", get(admin::recordings))
+        .route("/healthz", get(|| async { axum::Json(json!({"status": "ok"})) }))
+        .fallback(|| async { refuse(&CallError::NoRoute) })
+        .with_state(core)
+}
+
+/// An error as clients of OpenAI's API read it.
+fn refuse(error: &CallError) -> Response {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, axum::Json(error.to_json())).into_response();
+    if let Some(seconds) = error.retry_after_s() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
