@@ -44,7 +44,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config).map_err(StartError::Config)?;
     if arguments.check {
         df_proxy::check(&config)?;
-        writeln!(std::io::stdout(), "{}", serde_json::json!({"event": "checked", "config": arguments.config}))?;
+        writeln!(
+            std::io::stdout(),
+            "{}",
+            serde_json::json!({"event": "checked", "config": arguments.config})
+        )?;
         return Ok(());
     }
     df_observability::init_json_logs("devfactory-proxy", &config.log)?;

@@ -1,0 +1,10 @@
+//! The proxy over HTTP, against scripted upstreams: real servers that play the outside world.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up must fail")]
+
+mod budgets;
+mod calls;
+mod recordings;
+mod rotation;
+mod support;
+mod upstream;
