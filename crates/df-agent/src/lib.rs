@@ -8,12 +8,16 @@
 
 pub mod attempt;
 mod context;
+pub mod daemon;
 mod edit;
+pub mod executors;
 pub mod git;
 pub mod manifest;
 mod model;
+pub mod progress;
 mod rights;
 pub mod runner;
+pub mod runtime;
 mod session;
 pub mod tools;
 mod trace;

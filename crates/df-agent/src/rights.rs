@@ -31,6 +31,11 @@ impl Rights {
         }
     }
 
+    /// Rights of a change that is merged.
+    pub(crate) fn new(role: Role, paths: &[String]) -> Self {
+        Self { role, paths: paths.to_vec(), protected: Vec::new() }
+    }
+
     #[cfg(test)]
     pub(crate) fn for_tests(role: Role, paths: &[&str]) -> Self {
         Self { role, paths: paths.iter().map(|p| (*p).to_owned()).collect(), protected: Vec::new() }

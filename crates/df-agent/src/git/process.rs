@@ -15,6 +15,8 @@ use super::error::GitError;
 const CALL_TIMEOUT: Duration = Duration::from_secs(180);
 /// Most captured standard output: a listing of the largest tree fits.
 const STDOUT_LIMIT: u64 = 64 * 1024 * 1024;
+/// The first git with `merge-tree --write-tree`.
+const GIT_MIN: (u32, u32) = (2, 38);
 const STDERR_LIMIT: u64 = 64 * 1024;
 /// Longest part of git's own message that goes into an error.
 const MESSAGE_CHARS: usize = 600;
@@ -80,6 +82,15 @@ impl Git {
     pub fn new(home: &Path) -> Result<Self, GitError> {
         std::fs::create_dir_all(home).map_err(GitError::io("make", home))?;
         Ok(Self { home: home.to_owned() })
+    }
+
+    /// The version of git, and whether it can do all that is asked of it here (2.38: merging without a working tree).
+    pub async fn version(&self) -> Result<(String, bool), GitError> {
+        let out = self.run(&self.home, Call::new(&["version"])).await?;
+        let text = String::from_utf8_lossy(&out).trim().trim_start_matches("git version ").to_owned();
+        let mut parts = text.split('.').map_while(|part| part.parse::<u32>().ok());
+        let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+        Ok((text, found >= GIT_MIN))
     }
 
     /// A call that must exit 0; gives its standard output.

@@ -52,6 +52,11 @@ impl Repo {
         self.git.run(&self.dir, Call::new(args)).await
     }
 
+    /// Where large data passes to and from git.
+    pub(crate) fn scratch_dir(&self) -> &Path {
+        &self.scratch
+    }
+
     pub(crate) fn scratch_file(&self, name: &str) -> PathBuf {
         self.scratch.join(name)
     }

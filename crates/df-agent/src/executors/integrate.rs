@@ -1,0 +1,54 @@
+//! Integrate: one change onto the job's branch, its paths looked at again, its checks run again on the merged tree.
+
+use df_contract::task::{Product, TreeRef};
+use df_contract::{AcceptanceCheck, FailureKind, Role, TaskSlug};
+
+use super::bench::Bench;
+use super::checks::{failures, run_check};
+use super::paths::require_within;
+use super::stop::Stop;
+use crate::git::MergeOutcome;
+use crate::rights::Rights;
+
+/// What is merged onto what, and what it may touch.
+pub(super) struct Merge<'a> {
+    pub(super) task: &'a TaskSlug,
+    pub(super) title: &'a str,
+    pub(super) head: &'a TreeRef,
+    pub(super) change: &'a TreeRef,
+    pub(super) paths: &'a [String],
+    pub(super) role: Role,
+    pub(super) checks: &'a [AcceptanceCheck],
+}
+
+pub(super) async fn run(bench: &Bench<'_>, merge: Merge<'_>) -> Result<Product, Stop> {
+    bench.import(merge.head).await?;
+    bench.import(merge.change).await?;
+    let (head, change) = (&merge.head.revision, &merge.change.revision);
+    let start = bench.repo.merge_base(head, change).await?;
+    let changed = bench.repo.changed_paths(&start, change).await?;
+    require_within(&Rights::new(merge.role, merge.paths), &changed)?;
+
+    let message = format!("Merge {}: {}", merge.task, merge.title);
+    let merged = match bench.repo.merge(head, change, &message, (bench.shop.clock)()).await? {
+        MergeOutcome::Merged(revision) => revision,
+        MergeOutcome::Conflict(paths) => {
+            let list: Vec<&str> = paths.iter().map(String::as_str).collect();
+            let text = format!("`{}` does not merge: both sides changed {}", merge.task, list.join(", "));
+            return Err(Stop::failed(FailureKind::MergeConflict, text));
+        }
+    };
+    bench.progress.note("git", format!("merged {} as {merged}", merge.task));
+    // The merged tree as a whole must be one that can be checked out.
+    bench.repo.files(&merged).await?;
+    let mut checks = Vec::new();
+    for check in merge.checks {
+        checks.push(run_check(bench, &merged, check).await?);
+    }
+    if let Some(text) = failures(&checks) {
+        let text = format!("after merging `{}`: {text}", merge.task);
+        return Err(Stop::failed(FailureKind::CheckFailure, text));
+    }
+    let tree = bench.publish(&merged).await?;
+    Ok(Product::Merge { tree, checks })
+}
