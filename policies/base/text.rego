@@ -6,6 +6,8 @@ package devfactory.base.text
 
 import rego.v1
 
+import data.devfactory.base.words
+
 clauses := input.job.text.clauses
 
 whole := concat("|", clauses)
@@ -35,6 +37,12 @@ found(patterns) := {hit |
 	every group in p.all {
 		has_any(unit, group)
 	}
-	not has_any(unit, object.get(p, "unless", []))
+	not excused(unit, object.get(p, "unless", []))
 	hit := {"rule": p.rule, "message": p.message, "evidence": trim_space(unit), "remedy": object.get(p, "remedy", "")}
+}
+
+# What speaks of staying undetected speaks of detection too, and is no defence.
+excused(unit, terms) if {
+	has_any(unit, terms)
+	not has_any(unit, words.evade)
 }

@@ -11,6 +11,12 @@ make := [
 	"制作", "创建", "编写", "开发", "搭建", "写一个", "做一个", "作成", "作って", "作る", "開発", "созда", "напиш", "разработ", "сдела",
 ]
 
+# Said plainly of what stands in an attack's way.
+stops := [
+	" detect", " prevent", " block", " protect ", " protects ", " protection", " against ", " mitigat", " rate limit", " our own", " lockout", " stop ", " stops ", " alert when", " alerts when", " warns",
+	"ป้องกัน", "ตรวจจับ", "เตือน", " prevenir", " evitar", " erkenn", " verhinder", " abwehr", " empech", " eviter", "检测", "防止", "防范", "拦截", "検出", "検知", "防ぐ", "防止", "対策", "обнаруж", "предотвр", "защищ",
+]
+
 # Work against misuse uses the same nouns as misuse.
 defend := [
 	" detect", " prevent", " block", " protect", " defend", " defence", " defense", " against ", " mitigat", " classif", " filter",
@@ -20,6 +26,13 @@ defend := [
 	"ป้องกัน", "ตรวจจับ", "ตรวจสอบ", "รู้เท่าทัน", "เตือน", "กรอง",
 	" prevenir", " proteger", " evitar", " erkenn", " schutz", " schutz", " verhinder", " abwehr", " empech", " proteg", " eviter",
 	"检测", "防止", "防范", "识别", "过滤", "拦截", "検出", "検知", "防ぐ", "防止", "対策", "обнаруж", "защит", "предотвр", "фильтр",
+]
+
+# Staying out of the sight of those who defend.
+evade := [
+	" undetect", " not detected", " not be detected", " not get detected", " isnt detected", " arent detected", " without being detected", " without detection", " avoid detection", " avoids detection", " avoiding detection", " escape detection",
+	" cannot detect", " cannot be detected", " cant be detected", " never detected", " evad", " out of sight of", " bypasses", " bypassing", " past the filter", " past spam filter",
+	"ไม่ให้ตรวจจับ", "ไม่ถูกตรวจจับ", "หลบเลี่ยง", "เลี่ยงการตรวจ", " sin ser detectad", " indetect", " unentdeckt", " unerkannt", " sans etre detect", "不被检测", "不被发现", "绕过", "免杀", "検知されない", "検出されない", "необнаруж", "незаметн", "в обход",
 ]
 
 # Exercises with consent: a person should look at them, and they are no reason to refuse.

@@ -37,7 +37,11 @@ pub fn explain_reasons(reasons: &[Reason]) -> String {
 }
 
 fn one(text: &mut String, reason: &Reason) {
-    let _ = writeln!(text, "- {} [{}] {}", reason.verdict.as_str(), reason.rule, reason.message);
+    let weight = match reason.verdict {
+        Verdict::Approved => "note",
+        Verdict::NeedsApproval | Verdict::Rejected => reason.verdict.as_str(),
+    };
+    let _ = writeln!(text, "- {weight} [{}] {}", reason.rule, reason.message);
     if !reason.evidence.is_empty() {
         let _ = writeln!(text, "    seen: {}", reason.evidence);
     }

@@ -169,7 +169,7 @@ fn capabilities(facts: &JobFacts, limits: &OperatorLimits, found: &mut Vec<Reaso
         found.push(reason(
             "floor.data_class",
             Verdict::NeedsApproval,
-            "the job touches data that people must be protected by",
+            "the job touches data about people, who must be protected",
             list(&classes),
             "work with synthetic data, or wait for an approver",
         ));
