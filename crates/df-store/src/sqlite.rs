@@ -93,6 +93,14 @@ impl Sqlite {
         )
     }
 
+    /// Makes the disk seem full beyond so many pages.
+    #[cfg(test)]
+    pub(crate) fn limit_pages(&self, most: u32) {
+        let found: u32 =
+            self.connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |r| r.get(0)).unwrap();
+        assert_eq!(found, most);
+    }
+
     fn batch(&self, sql: &str, what: &'static str) -> Kept<()> {
         self.connection.execute_batch(sql).map_err(failed(what))
     }

@@ -7,6 +7,8 @@ use df_control_audit::{Verified, verify_export};
 use rusqlite::Connection;
 
 use super::bench::{Bench, LIFECYCLE};
+use crate::owner::Owner;
+use crate::sqlite::Sqlite;
 use crate::{KeyRow, Store, StoreError, audit_export};
 
 fn raw(bench: &Bench) -> Connection {
@@ -136,4 +138,33 @@ async fn a_failing_operation_does_not_harm_its_neighbours() {
     assert!(second.is_err());
     assert_eq!(store.key_list().await.unwrap(), [key(1)]);
     assert_eq!(store.meta_get("name").await.unwrap().as_deref(), Some("value"));
+}
+
+/// A full disk is a refusal, not a loss: what was acknowledged stays, and room lets the store go on.
+#[tokio::test]
+async fn a_full_disk_refuses_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Sqlite::open(dir.path()).unwrap();
+    engine.limit_pages(64);
+    let owner = Owner::spawn(engine).unwrap();
+    let big = "x".repeat(10_000);
+    let mut kept = 0;
+    let refused = loop {
+        let (name, value) = (format!("n{kept}"), big.clone());
+        match owner.call(move |tx| tx.rows.meta_write(&name, &value)).await {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+        assert!(kept < 64, "the limit holds");
+    };
+    assert_eq!(refused.code(), ErrorCode::StoreUnavailable, "{refused}");
+    assert!(kept > 0);
+    assert_eq!(owner.call(|tx| tx.rows.meta("n0")).await.unwrap(), Some(big.clone()), "reads go on");
+    owner.close().await;
+    let store = Store::open_sqlite(dir.path()).unwrap();
+    for n in 0..kept {
+        assert_eq!(store.meta_get(&format!("n{n}")).await.unwrap().as_ref(), Some(&big));
+    }
+    assert_eq!(store.meta_get(&format!("n{kept}")).await.unwrap(), None);
+    store.meta_set(&format!("n{kept}"), &big).await.unwrap();
 }
