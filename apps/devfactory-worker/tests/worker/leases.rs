@@ -136,23 +136,37 @@ async fn an_agents_work_is_committed_without_by_products() {
     }
 }
 
-#[tokio::test]
-async fn writing_outside_the_paths_is_a_policy_breach_that_names_them() {
-    let w = World::new().await;
-    let base = w.tree(None, &[("README.md", "r"), ("LICENSE", "l")]).await;
-    w.stage.scene().answers = [
+fn stray() -> [serde_json::Value; 3] {
+    [
         call("write", json!({"path": "src/a.py", "content": "1\n"})),
         call("exec", json!({"command": "echo x > evil.txt; rm LICENSE; true"})),
         finish(),
     ]
-    .into();
+}
+
+#[tokio::test]
+async fn what_a_command_wrote_outside_the_paths_is_put_back() {
+    let w = World::new().await;
+    let base = w.tree(None, &[("README.md", "r"), ("LICENSE", "l")]).await;
+    w.stage.scene().answers = stray().into();
+    let work = Work::Agent { task: Box::new(task(&w, &base, Role::Backend, &["src/**"])) };
+    let Product::Change { tree, .. } = w.product(work).await else { panic!() };
+    let names: Vec<String> = w.files(&tree).await.into_iter().map(|(p, _)| p).collect();
+    assert_eq!(names, ["LICENSE", "README.md", "src/a.py"]);
+}
+
+/// The agent does not remember a tree with large files well enough to put things back: then the fence must hold.
+#[tokio::test]
+async fn writing_outside_the_paths_is_a_policy_breach_that_names_them() {
+    let w = World::new().await;
+    let large = "0".repeat(5 * 1024 * 1024);
+    let base = w.tree(None, &[("README.md", "r"), ("LICENSE", "l"), ("large.bin", &large)]).await;
+    w.stage.scene().answers = stray().into();
     let (kind, detail) =
         w.failure(Work::Agent { task: Box::new(task(&w, &base, Role::Backend, &["src/**"])) }).await;
     assert_eq!(kind, FailureKind::PolicyBreach);
-    assert!(
-        detail.contains("`LICENSE`") && detail.contains("`evil.txt`") && !detail.contains("src/a.py`"),
-        "{detail}"
-    );
+    assert!(detail.contains("`LICENSE`") && detail.contains("`evil.txt`"), "{detail}");
+    assert!(!detail.contains("src/a.py"), "{detail}");
 }
 
 #[tokio::test]
