@@ -22,12 +22,14 @@ has_any(text, terms) if {
 	contains(text, term)
 }
 
-# Patterns of which every group occurs somewhere; most jobs have none, and none is looked at further.
-possible(patterns) := [p |
+# Patterns of which every group occurs somewhere, with those of their words that do. Most jobs have none, and none is looked
+# at further.
+possible(patterns) := [object.union(p, {"all": occurring}) |
 	some p in patterns
 	every group in p.all {
 		has_any(whole, group)
 	}
+	occurring := [[term | some term in group; contains(whole, term)] | some group in p.all]
 ]
 
 # Patterns with a clause or passage in which every group occurs and nothing excuses it.

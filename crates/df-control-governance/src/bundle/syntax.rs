@@ -284,7 +284,10 @@ impl Walk<'_> {
 
     /// Follows `input.a.b` through the shape of the input as far as its names are known.
     fn reference(&self, expr: &Value) -> Result<(), BundleError> {
-        let Some((parts, _)) = chain(expr) else { return Ok(()) };
+        let Some((mut parts, _)) = chain(expr) else { return Ok(()) };
+        if let Some((_, target)) = self.module.imports.iter().find(|(alias, _)| *alias == parts[0]) {
+            parts.splice(..1, target.split('.').map(str::to_owned));
+        }
         if parts.first().map(String::as_str) != Some("input") {
             return Ok(());
         }

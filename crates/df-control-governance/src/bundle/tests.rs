@@ -113,6 +113,8 @@ fn a_misspelt_fact_is_refused_at_load() {
         refused("deny contains {\"rule\": \"own.x\", \"message\": \"x\"} if input.job.capabilites.network");
     assert!(error.contains("no fact `input.job.capabilites.network`"), "{error}");
     assert!(error.contains("line 3"), "{error}");
+    let imported = refused("import input.job\nwarn := {x | x := job.capabilites}");
+    assert!(imported.contains("no fact `input.job.capabilites`"), "{imported}");
     assert!(
         load(
             "warn contains {\"rule\": \"own.x\", \"message\": \"x\"} if input.job.source.languages.python > 1"
