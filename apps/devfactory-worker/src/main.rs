@@ -28,8 +28,8 @@ struct Args {
     /// The TOML file; without one every setting has its default.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Address of the daemon.
-    #[arg(long, env = "DEVFACTORY_URL")]
+    /// Address of the daemon. Not from the clients' environment: a worker belongs to one daemon.
+    #[arg(long)]
     daemon_url: Option<String>,
     /// Directory for attempts.
     #[arg(long)]

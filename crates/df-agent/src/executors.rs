@@ -84,9 +84,7 @@ impl Executors {
         clock: Clock,
     ) -> Result<Self, GitError> {
         let attempts = work_dir.join("attempts");
-        if attempts.exists() {
-            std::fs::remove_dir_all(&attempts).map_err(GitError::io("clear", &attempts))?;
-        }
+        clear(&attempts).map_err(GitError::io("clear", &attempts))?;
         std::fs::create_dir_all(&attempts).map_err(GitError::io("make", &attempts))?;
         let git = Git::new(&work_dir.join("empty-home"))?;
         Ok(Self { sandbox, git, http, config, attempts, clock })
@@ -132,6 +130,23 @@ impl Executors {
         };
         *layers = bench.layers();
         if bench.is_cancelled() { Err(Stop::Cancelled) } else { result }
+    }
+}
+
+/// Tries to clear the work directory, and the pause between them: the sandboxes of a worker that was killed die with it,
+/// yet may have written a moment ago.
+const CLEAR_TRIES: u32 = 20;
+const CLEAR_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
+
+fn clear(dir: &Path) -> std::io::Result<()> {
+    let mut tries = 0;
+    loop {
+        match std::fs::remove_dir_all(dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(_) if tries < CLEAR_TRIES => std::thread::sleep(CLEAR_PAUSE),
+            settled => return settled,
+        }
+        tries += 1;
     }
 }
 
