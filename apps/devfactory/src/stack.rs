@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use df_contract::api::SystemView;
 use df_contract::{ErrorCode, Problem};
 
 use crate::args::StackArgs;
+use crate::client::Client;
 use config::{Layout, Model};
 use process::Child;
 
@@ -79,10 +81,32 @@ impl Stack {
             &layout,
         )?);
         let mut stack = Self { data_dir, daemon_url, proxy_url, fresh_admin_key: None, layout, children };
+        stack.worker_connected().await?;
         if fresh {
             stack.fresh_admin_key = Some(stack.admin_key()?);
         }
         Ok(stack)
+    }
+
+    /// Waits until the daemon knows a worker: without one every job would wait in silence.
+    async fn worker_connected(&mut self) -> anyhow::Result<()> {
+        let client = Client::new(Some(&self.daemon_url), Some(&self.admin_key()?))?;
+        let begun = std::time::Instant::now();
+        while client.get::<SystemView>("/v1/system").await?.workers.is_empty() {
+            for child in &self.children {
+                child.check()?;
+            }
+            if begun.elapsed() > START_TIMEOUT {
+                let told = format!(
+                    "no worker connected in {} s; see {}",
+                    START_TIMEOUT.as_secs(),
+                    self.layout.logs.display()
+                );
+                return Err(Problem::new(ErrorCode::SandboxUnavailable, told).into());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
     }
 
     /// The admin key of this installation, as its owner may read it.
@@ -97,6 +121,16 @@ impl Stack {
         for child in self.children.into_iter().rev() {
             child.stop().await;
         }
+    }
+}
+
+/// Returns when this process is told to stop, by ctrl-c or SIGTERM.
+pub(crate) async fn told_to_stop() -> anyhow::Result<()> {
+    let mut terminate =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("signal")?;
+    tokio::select! {
+        done = tokio::signal::ctrl_c() => done.context("ctrl-c"),
+        _ = terminate.recv() => Ok(()),
     }
 }
 

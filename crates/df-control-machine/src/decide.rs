@@ -174,7 +174,8 @@ impl Draft {
         if matches!(event, TaskEvent::Unblocked | TaskEvent::Reopened) {
             task.base.clone_from(&self.record.head);
         }
-        if from == TaskState::Leased {
+        // Only agents hold grants.
+        if from == TaskState::Leased && task.kind == LeaseKind::Agent {
             self.effects.push(Effect::RevokeGrants { slug: slug.clone(), epoch: held });
         }
         self.note_task(slug, AuditBody::Task { event, from, to, cause: cause.to_owned() });

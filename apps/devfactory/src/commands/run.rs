@@ -10,7 +10,7 @@ use super::artifacts;
 use super::jobs::{at_rest, exit_code, print_event, submit_to};
 use crate::args::{Cli, RunArgs};
 use crate::client::Client;
-use crate::stack::Stack;
+use crate::stack::{Stack, told_to_stop};
 use crate::{job_file, render, watch};
 
 /// The conversation that ships with an example, beside its job file.
@@ -34,7 +34,7 @@ pub(crate) async fn run(cli: &Cli, args: &RunArgs) -> anyhow::Result<ExitCode> {
     };
     let done = tokio::select! {
         done = done => done,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; the job goes on with the next `devfactory up`")),
+        _ = told_to_stop() => Err(anyhow::anyhow!("interrupted; the job goes on with the next `devfactory up`")),
     };
     stack.stop().await;
     done

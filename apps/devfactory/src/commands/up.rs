@@ -1,9 +1,7 @@
 //! `up`: a whole local stack, kept running until it is told to stop.
 
-use anyhow::Context as _;
-
 use crate::args::UpArgs;
-use crate::stack::Stack;
+use crate::stack::{Stack, told_to_stop};
 
 pub(crate) async fn up(args: &UpArgs) -> anyhow::Result<()> {
     let stack = Stack::start(&args.stack, &args.listen, None).await?;
@@ -15,12 +13,7 @@ pub(crate) async fn up(args: &UpArgs) -> anyhow::Result<()> {
         println!("  export DEVFACTORY_URL={} DEVFACTORY_API_KEY={key}", stack.daemon_url);
     }
     println!("stop with ctrl-c");
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("signal")?;
-    tokio::select! {
-        done = tokio::signal::ctrl_c() => done.context("ctrl-c")?,
-        _ = terminate.recv() => {}
-    }
+    told_to_stop().await?;
     println!("stopping");
     stack.stop().await;
     Ok(())

@@ -12,6 +12,11 @@ use super::bench::Layers;
 use super::stop::chain;
 use crate::runner::{CommandOutcome, CommandRunner, FULL_OUTPUT_BYTES_MAX, OUTPUT_BYTES_MAX, RunnerError};
 
+/// So that the same command on the same tree prints the same, and leaves no by-products: no byte code beside sources, no
+/// random order of Python's sets, no colours, one time zone.
+const ENVIRONMENT: &[(&str, &str)] =
+    &[("NO_COLOR", "1"), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONHASHSEED", "0"), ("TZ", "UTC")];
+
 /// Runs commands with `sh -c` at the top of one workspace.
 #[derive(Debug)]
 pub(super) struct SandboxRunner {
@@ -48,7 +53,8 @@ impl SandboxRunner {
             Limits { wall_ms: timeout.0.max(1), output_bytes: OUTPUT_BYTES_MAX, ..self.limits.clone() };
         let spool = Spool { path: spool.to_owned(), max_bytes: FULL_OUTPUT_BYTES_MAX as u64 };
         let spec = SandboxSpec::new(&self.workspace, ["sh", "-c", command]);
-        SandboxSpec { limits, spool: Some(spool), ..spec }
+        let env = ENVIRONMENT.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        SandboxSpec { limits, spool: Some(spool), env, ..spec }
     }
 }
 
