@@ -22,7 +22,7 @@ impl Orchestrator {
             if step == Step::Wait {
                 return Ok(());
             }
-            let body = self.command_for(step, &record)?;
+            let body = self.judged(step, &record).await?;
             let governs = matches!(step, Step::Decide | Step::JudgePlan | Step::JudgeOutput);
             let actor = if governs { self.governance() } else { self.daemon() };
             let command =
@@ -40,6 +40,13 @@ impl Orchestrator {
             }
         }
         Ok(())
+    }
+
+    /// [`Self::command_for`] on a thread that may block: judging a long text takes a while.
+    async fn judged(&self, step: Step, record: &JobRecord) -> Result<CommandBody, OrchestrationError> {
+        let (this, record) = (self.clone(), record.clone());
+        let judged = tokio::task::spawn_blocking(move || this.command_for(step, &record)).await;
+        judged.unwrap_or(Err(OrchestrationError::Incomplete("a judgement comes to an end")))
     }
 
     fn command_for(&self, step: Step, record: &JobRecord) -> Result<CommandBody, OrchestrationError> {

@@ -2,7 +2,9 @@
 //! only who asks, for which task, and when.
 
 use df_contract::lease::{HeldLease, MAX_PROGRESS_BYTES, ProgressLine, SESSION_TTL};
-use df_contract::{EventKind, JobEventView, JobId, Role, SessionId, TaskSlug, TaskState, Timestamp};
+use df_contract::{
+    DurationMs, EventKind, JobEventView, JobId, Role, SessionId, TaskSlug, TaskState, Timestamp,
+};
 use df_control_machine::{Actor, Command, CommandBody, JobRecord, Rejection};
 
 use crate::row::{ClaimRequest, LeaseRow, ProgressCount, ReapRequest, Reaped, SessionRow};
@@ -12,6 +14,9 @@ use crate::{Refused, StoreError};
 
 /// Most READY tasks that one claim looks at.
 const MAX_CANDIDATES: u32 = 256;
+
+/// The answer to a claim may take this long to reach its worker.
+const CLAIM_GRACE: DurationMs = DurationMs(10_000);
 
 /// Most progress lines kept per job; the log itself is in the attempt's trace.
 pub const MAX_PROGRESS_PER_JOB: u64 = 20_000;
@@ -40,7 +45,22 @@ pub(crate) fn heartbeat(
             lost.push(lease.clone());
         }
     }
+    stall_unknown(tx, id, now, held)?;
     Ok(lost)
+}
+
+/// A lease the worker does not name long after it was claimed is one whose answer never reached it: it counts as
+/// stalled at once, so that the next round of reaping gives it to somebody else.
+fn stall_unknown(tx: &mut Tx<'_>, id: SessionId, now: Timestamp, held: &[HeldLease]) -> Kept<()> {
+    for mut lease in tx.rows.leases_of(id, MAX_CANDIDATES)? {
+        let known = held.iter().any(|h| h.job == lease.job && h.slug == lease.slug && h.epoch == lease.epoch);
+        if !known && lease.last_progress.plus(CLAIM_GRACE) <= now {
+            let count = tx.rows.progress_count(lease.job)?;
+            lease.last_progress = Timestamp(0);
+            tx.rows.progress_write(&lease, count)?;
+        }
+    }
+    Ok(())
 }
 
 /// Ends the session at once; the next round of reaping gives its tasks back.

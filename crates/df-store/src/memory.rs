@@ -244,6 +244,11 @@ impl Rows for Memory {
         Ok(u32::try_from(held.count()).unwrap_or(u32::MAX))
     }
 
+    fn leases_of(&self, session: SessionId, limit: u32) -> Kept<Vec<LeaseRow>> {
+        let held = self.jobs.values().flat_map(Job::leased).filter(|lease| lease.session == Some(session));
+        Ok(held.take(limit as usize).collect())
+    }
+
     fn leases_ended(&self, now: Timestamp, stalled: Timestamp, limit: u32) -> Kept<Vec<LeaseRow>> {
         let ended = |lease: &LeaseRow| {
             let session = lease.session.and_then(|id| self.sessions.get(&id));

@@ -41,6 +41,8 @@ pub(crate) trait Rows {
     fn candidates(&self, kinds: &[LeaseKind], now: Timestamp, limit: u32) -> Kept<Vec<(JobId, TaskSlug)>>;
     fn lease(&self, job: JobId, slug: &TaskSlug) -> Kept<Option<LeaseRow>>;
     fn leases_held(&self, session: SessionId) -> Kept<u32>;
+    /// What a session holds, at most `limit`.
+    fn leases_of(&self, session: SessionId, limit: u32) -> Kept<Vec<LeaseRow>>;
     /// LEASED tasks whose session is gone or expired, whose deadline has passed, or that last made progress at or
     /// before `stalled`.
     fn leases_ended(&self, now: Timestamp, stalled: Timestamp, limit: u32) -> Kept<Vec<LeaseRow>>;

@@ -379,6 +379,13 @@ impl Rows for Sqlite {
         Ok(count.unwrap_or(0))
     }
 
+    fn leases_of(&self, session: SessionId, limit: u32) -> Kept<Vec<LeaseRow>> {
+        let sql = format!(
+            "SELECT {LEASE} FROM tasks t WHERE t.state = 'LEASED' AND t.session = ?1 ORDER BY t.job, t.slug LIMIT ?2"
+        );
+        self.many("listing a session's leases", &sql, params![session.to_string(), limit], lease)
+    }
+
     fn leases_ended(&self, now: Timestamp, stalled: Timestamp, limit: u32) -> Kept<Vec<LeaseRow>> {
         let sql = format!(
             "SELECT {LEASE} FROM tasks t LEFT JOIN sessions s ON s.id = t.session

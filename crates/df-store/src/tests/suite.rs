@@ -271,6 +271,20 @@ pub(crate) async fn heartbeats_extend_and_name_lost_leases(mut bench: Bench) {
     assert!(matches!(gone, StoreError::SessionGone(id) if id == session));
 }
 
+pub(crate) async fn a_lease_whose_claim_was_never_answered_comes_back(mut bench: Bench) {
+    let job = bench.in_progress().await;
+    let session = bench.session(TRUSTED, 8).await;
+    let unheard = bench.claim(session, 1).await.remove(0);
+    bench.sleep(DurationMs(9_999));
+    bench.store.session_heartbeat(session, bench.now, vec![]).await.unwrap();
+    assert_eq!(bench.reap(8).await.returned, vec![], "the answer may still be on its way");
+    bench.sleep(DurationMs(1));
+    bench.store.session_heartbeat(session, bench.now, vec![]).await.unwrap();
+    assert_eq!(bench.reap(8).await.returned.len(), 1);
+    assert!(bench.claim(session, 1).await.remove(0).epoch > unheard.epoch);
+    check_sound(&bench, job).await;
+}
+
 pub(crate) async fn dead_sessions_are_reaped(mut bench: Bench) {
     let job = bench.in_progress().await;
     let session = bench.session(TRUSTED, 8).await;
@@ -303,7 +317,7 @@ pub(crate) async fn overdue_and_silent_attempts_are_reaped(mut bench: Bench) {
         let begun = bench.now;
         loop {
             bench.sleep(DurationMs(10_000));
-            bench.store.session_heartbeat(session, bench.now, vec![]).await.unwrap();
+            bench.store.session_heartbeat(session, bench.now, vec![held.clone()]).await.unwrap();
             if speaks {
                 let said = bench.store.progress_append(held.clone(), 0, vec![], bench.now).await.unwrap();
                 said.unwrap();
