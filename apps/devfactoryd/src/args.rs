@@ -18,6 +18,14 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Prepare a data directory: its secrets and its first keys.
     Init(InitArgs),
+    /// Write the audit log and the present states as JSON lines. Reads beside a running daemon.
+    AuditExport {
+        #[arg(long)]
+        data_dir: PathBuf,
+        /// A file instead of stdout.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
     /// Look at the configuration.
     Config {
         #[command(subcommand)]

@@ -33,6 +33,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(args) => runtime()?.block_on(serve::serve(args)),
         Command::Init(args) => runtime()?.block_on(serve::init(args)),
+        Command::AuditExport { data_dir, out } => show::audit_export(&data_dir, out.as_deref()),
         Command::Config { command: ConfigCommand::Show(args) } => show::config(&args),
     }
 }

@@ -1,6 +1,8 @@
 //! Commands that look and change nothing.
 
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
 
 use anyhow::Context as _;
 
@@ -45,4 +47,21 @@ fn is_in(file: &toml::Table, name: &str) -> bool {
     let mut parts = name.split('.');
     let first = parts.next().and_then(|part| file.get(part));
     parts.try_fold(first, |at, part| Some(at?.get(part))).flatten().is_some()
+}
+
+/// `devfactoryd audit-export`: one JSON object per line.
+pub(crate) fn audit_export(data_dir: &Path, out: Option<&Path>) -> anyhow::Result<()> {
+    let lines = df_store::audit_export(data_dir)
+        .with_context(|| format!("opening the store in {}", data_dir.display()))?;
+    let mut out: Box<dyn Write> = match out {
+        Some(path) => Box::new(File::create(path).with_context(|| format!("creating {}", path.display()))?),
+        None => Box::new(std::io::stdout().lock()),
+    };
+    let mut writer = BufWriter::new(&mut out);
+    for line in lines {
+        serde_json::to_writer(&mut writer, &line.context("reading the audit log")?)
+            .context("writing a line")?;
+        writer.write_all(b"\n").context("writing a line")?;
+    }
+    writer.flush().context("writing the export")
 }

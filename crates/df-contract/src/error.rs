@@ -61,7 +61,7 @@ codes! {
     ModelUnpriced = "model_unpriced", 400, "A model without a price cannot serve a budget in money";
     BudgetExhausted = "budget_exhausted", 402, "The budget is used up";
     RecordingMismatch = "recording_mismatch", 422, "The recorded conversation does not fit the request";
-    RateLimited = "rate_limited", 429, "Every account that could answer is at its rate limit";
+    RateLimited = "rate_limited", 429, "A rate limit is reached";
     UpstreamUnavailable = "upstream_unavailable", 503, "No account can answer now";
     UpstreamRefused = "upstream_refused", 502, "The provider refused the request";
     AuditBroken = "audit_broken", 500, "The audit chain does not verify";

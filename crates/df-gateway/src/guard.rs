@@ -98,11 +98,12 @@ async fn job_of(gateway: &Gateway, request: &mut Request) -> Result<JobRecord, A
     }
 }
 
-/// How far away a job is from whoever asks.
+/// How far away a job is from whoever asks. No job is a worker key's own, whatever its identity is called: what is
+/// a worker's own are its leases, and they have tokens.
 fn scope_of(caller: &Caller, record: &JobRecord) -> Scope {
     if record.tenant != caller.tenant {
         Scope::Installation
-    } else if record.submitter == caller.identity {
+    } else if record.submitter == caller.identity && !caller.roles.contains(&Role::Worker) {
         Scope::Own
     } else {
         Scope::Tenant

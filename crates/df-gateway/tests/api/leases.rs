@@ -1,0 +1,164 @@
+//! The worker's side: what a lease opens, and what it no longer opens.
+
+use std::sync::atomic::Ordering;
+
+use df_contract::api::SystemView;
+use df_contract::lease::{Claimed, HeartbeatReply, Work};
+use df_contract::{Digest, Role, TaskState};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::play::{Player, lease_path, report};
+use crate::world::{World, plain, send, sensitive};
+
+#[tokio::test]
+async fn a_lease_that_was_lost_can_report_nothing() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let player = Player::start(&world).await;
+    let job = alice.submit(&plain()).await;
+    let lease = player.claim().await.remove(0);
+    let product = player.product(&lease).await;
+
+    // The session dies unnoticed: its lease goes to somebody else under a higher epoch.
+    world.clock.fetch_add(60_000, Ordering::SeqCst);
+    world.orchestrator.reap().await.unwrap();
+    let second = Player::start(&world).await;
+    let again = second.claim().await.remove(0);
+    assert_eq!((again.slug.clone(), again.epoch > lease.epoch), (lease.slug.clone(), true));
+
+    player.report(&lease, product.clone()).await.refused("stale_lease");
+    let blob = player
+        .holder(&lease)
+        .request(Method::PUT, &format!("/v1/blobs/{}", Digest::of(b"late")))
+        .body("late");
+    send(blob).await.refused("stale_lease");
+    let batch = json!({"first": 0, "lines": []});
+    player
+        .holder(&lease)
+        .post(&format!("{}/events", lease_path(&lease)), &batch)
+        .await
+        .refused("stale_lease");
+    let claim = json!({"kinds": ["intake"], "max": 1, "wait_ms": 0});
+    let path = format!("/v1/worker/sessions/{}/claim", player.session);
+    player.client.post(&path, &claim).await.refused("stale_lease");
+    let task = alice.job(job).await.tasks.remove(0);
+    assert_eq!((task.state, task.epoch), (TaskState::Leased, again.epoch));
+    second.report(&again, product).await.done();
+}
+
+#[tokio::test]
+async fn a_report_sent_again_gets_the_first_answer_and_another_does_not() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let player = Player::start(&world).await;
+    let job = alice.submit(&plain()).await;
+    let lease = player.claim().await.remove(0);
+    let product = player.product(&lease).await;
+    player.report(&lease, product.clone()).await.done();
+    let version = alice.job(job).await.version;
+    player.report(&lease, product).await.done();
+    assert_eq!(alice.job(job).await.version, version, "accepted once");
+    let failed = json!({"attempt": lease.attempt, "outcome": {"outcome": "failed", "kind": "infrastructure", "detail": "x"}});
+    let path = format!("{}/report", lease_path(&lease));
+    player.holder(&lease).post(&path, &failed).await.refused("idempotency_conflict");
+}
+
+#[tokio::test]
+async fn a_report_names_only_what_was_uploaded() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let player = Player::start(&world).await;
+    alice.submit(&plain()).await;
+    let lease = player.claim().await.remove(0);
+    let mut body = report(&lease, player.product(&lease).await);
+    body["outcome"]["product"]["base"]["bundle"] = json!(Digest::of(b"never uploaded"));
+    let path = format!("{}/report", lease_path(&lease));
+    player.holder(&lease).post(&path, &body).await.refused("blob_missing");
+}
+
+#[tokio::test]
+async fn a_lease_opens_its_own_and_nothing_else() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let player = Player::start(&world).await;
+    for _ in 0..2 {
+        alice.submit(&plain()).await;
+    }
+    let leases = player.claim().await;
+    let (mine, other) = (&leases[0], &leases[1]);
+    let holder = player.holder(mine);
+    let body = report(other, player.product(other).await);
+    holder.post(&format!("{}/report", lease_path(other)), &body).await.refused("forbidden");
+    for path in ["/v1/jobs", "/v1/system", "/v1/keys"] {
+        holder.get(path).await.refused("forbidden");
+    }
+    holder.post("/v1/jobs", &plain()).await.refused("forbidden");
+    let forged = player.client.with(&mine.token.0.replace('~', "~9"));
+    forged.get(&format!("/v1/blobs/{}", Digest::zero())).await.refused("unauthenticated");
+    // The worker's own key is no lease, and a lease's token opens no session.
+    player.client.post(&format!("{}/report", lease_path(mine)), &body).await.refused("forbidden");
+    holder.post("/v1/worker/sessions", &json!({"name": "x", "capacity": 1})).await.refused("forbidden");
+}
+
+#[tokio::test]
+async fn blobs_come_down_only_to_the_lease_whose_work_names_them() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let player = Player::start(&world).await;
+    let source = alice.put_blob(b"a bundle").await;
+    let mut spec = sensitive(&alice).await;
+    spec["source"] = json!({"kind": "bundle", "digest": source});
+    alice.submit(&spec).await;
+    let lease = player.claim().await.remove(0);
+    assert!(matches!(lease.work, Work::Intake { .. }));
+    let holder = player.holder(&lease);
+    let answer = holder.get(&format!("/v1/blobs/{source}")).await;
+    assert_eq!((answer.status, answer.body.as_slice()), (200, b"a bundle".as_slice()));
+    let hidden = Digest::of(crate::world::HIDDEN_CONTENT);
+    holder.get(&format!("/v1/blobs/{hidden}")).await.refused("forbidden");
+    alice.get(&format!("/v1/blobs/{source}")).await.refused("forbidden");
+}
+
+#[tokio::test]
+async fn a_session_belongs_to_its_key_and_its_class_limits_it() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let player = Player::start(&world).await;
+    alice.submit(&plain()).await;
+    let thief = world.key("worker-2", &[Role::Worker]).await;
+    let base = format!("/v1/worker/sessions/{}", player.session);
+    let ask = json!({"kinds": ["intake"], "max": 1, "wait_ms": 0});
+    thief.post(&format!("{base}/claim"), &ask).await.refused("stale_lease");
+    thief.post(&format!("{base}/heartbeat"), &json!({"held": []})).await.refused("stale_lease");
+    thief.delete(&base).await.refused("stale_lease");
+
+    let remote = json!({"identity": "far", "roles": ["worker"]});
+    let remote: Value = world.admin.post("/v1/keys", &remote).await.ok();
+    let remote = world.admin.with(remote["secret"].as_str().unwrap());
+    let opened: Value = remote.post("/v1/worker/sessions", &json!({"name": "far", "capacity": 4})).await.ok();
+    assert_eq!(opened["class"], "remote");
+    let path = format!("/v1/worker/sessions/{}/claim", opened["session"].as_str().unwrap());
+    assert!(
+        remote.post(&path, &ask).await.ok::<Claimed>().leases.is_empty(),
+        "intake is for trusted workers"
+    );
+    assert_eq!(world.admin.get("/v1/system").await.ok::<SystemView>().workers.len(), 2);
+}
+
+#[tokio::test]
+async fn a_heartbeat_tells_what_is_lost_and_a_closed_session_gives_back() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let player = Player::start(&world).await;
+    let job = alice.submit(&plain()).await;
+    let lease = player.claim().await.remove(0);
+    let held = |epoch: u64| json!({"job": lease.job, "slug": lease.slug, "epoch": epoch});
+    let beat = json!({"held": [held(lease.epoch), held(lease.epoch + 1)]});
+    let base = format!("/v1/worker/sessions/{}", player.session);
+    let reply: HeartbeatReply = player.client.post(&format!("{base}/heartbeat"), &beat).await.ok();
+    assert_eq!(reply.lost.iter().map(|l| l.epoch).collect::<Vec<_>>(), [lease.epoch + 1]);
+    player.client.delete(&base).await.done();
+    assert_eq!(alice.job(job).await.tasks[0].state, TaskState::Ready);
+    player.client.post(&format!("{base}/heartbeat"), &json!({"held": []})).await.refused("stale_lease");
+}

@@ -1,0 +1,133 @@
+//! Endpoint × role, over real requests. The table is the decision; the router has no other endpoints.
+
+use std::fmt::Write as _;
+
+use df_contract::{Digest, JobId, Role};
+use df_gateway::{Door, Endpoint, Target};
+
+use crate::world::{Client, World, plain};
+
+const ROLES: [Role; 7] =
+    [Role::Admin, Role::Operator, Role::Approver, Role::Submitter, Role::Auditor, Role::Viewer, Role::Worker];
+
+struct Cast {
+    role: Role,
+    client: Client,
+    /// Submitted by the same identity, a colleague, and somebody in another tenant.
+    jobs: [(char, JobId); 3],
+}
+
+async fn cast(world: &World, colleague: JobId, stranger: JobId) -> Vec<Cast> {
+    let mut all = Vec::new();
+    for role in ROLES {
+        let name = format!("the-{}", role.as_str());
+        // Under the same name, so that every role has a job of its own.
+        let own = world.key(&name, &[Role::Submitter]).await.submit(&plain()).await;
+        let client = world.key(&name, &[role]).await;
+        all.push(Cast { role, client, jobs: [('o', own), ('t', colleague), ('i', stranger)] });
+    }
+    all
+}
+
+/// Whether the guard lets the request through; what the handler then says does not matter.
+async fn opens(client: &Client, endpoint: Endpoint, job: JobId) -> bool {
+    let rule = endpoint.rule();
+    let id = match rule.door {
+        Door::Key { target: Target::Job, .. } => job.to_string(),
+        _ => "none".to_owned(),
+    };
+    let path = rule
+        .path
+        .replace("{id}", &id)
+        .replace("{digest}", Digest::zero().as_str())
+        .replace("{*name}", "none")
+        .replace("{job}", &job.to_string())
+        .replace("{slug}", "intake")
+        .replace("{epoch}", "1");
+    let answer = client.request(rule.method, &path).send().await.unwrap();
+    if answer.status().is_success() {
+        return true;
+    }
+    let problem: df_contract::Problem = answer.json().await.unwrap();
+    !["unauthenticated", "forbidden", "four_eyes", "job_unknown"].contains(&problem.code.code())
+}
+
+async fn cell(member: &Cast, endpoint: Endpoint) -> String {
+    let mut text = String::new();
+    match endpoint.rule().door {
+        Door::Key { target: Target::Job, .. } => {
+            for (letter, job) in member.jobs {
+                text.push(if opens(&member.client, endpoint, job).await { letter } else { '-' });
+            }
+        }
+        Door::Open
+        | Door::Key { target: Target::Own | Target::List | Target::Installation, .. }
+        | Door::Lease { .. }
+        | Door::AnyLease { .. }
+        | Door::KeyOrLease { .. } => {
+            text.push_str(if opens(&member.client, endpoint, member.jobs[0].1).await {
+                "yes"
+            } else {
+                "---"
+            });
+        }
+    }
+    text
+}
+
+/// `o`wn job, `t`eam's, another tenant's in the `i`nstallation. What only a lease opens, no key opens.
+#[tokio::test]
+async fn who_may_knock_where() {
+    let world = World::start().await;
+    let colleague = world.key("colleague", &[Role::Submitter]).await.submit(&plain()).await;
+    let stranger = world.key_in("other", "stranger", &[Role::Submitter]).await.submit(&plain()).await;
+    let cast = cast(&world, colleague, stranger).await;
+    let mut table = String::new();
+    let names: Vec<String> = cast.iter().map(|m| format!("{:.4}", m.role.as_str())).collect();
+    writeln!(table, "{:17}{}", "", names.join(" ")).unwrap();
+    for endpoint in Endpoint::ALL {
+        let mut line = format!("{:17}", format!("{endpoint:?}"));
+        for member in &cast {
+            write!(line, "{:5}", cell(member, *endpoint).await).unwrap();
+        }
+        writeln!(table, "{}", line.trim_end()).unwrap();
+    }
+    insta::assert_snapshot!(table, @"
+                     admi oper appr subm audi view work
+    Health           yes  yes  yes  yes  yes  yes  yes
+    JobSubmit        yes  ---  ---  yes  ---  ---  ---
+    JobList          yes  yes  yes  yes  yes  yes  ---
+    JobShow          oti  oti  ot-  ot-  oti  ot-  ---
+    JobEvents        oti  oti  ot-  ot-  oti  ot-  ---
+    JobApprove       -ti  ---  -t-  ---  ---  ---  ---
+    JobReject        -ti  ---  -t-  ---  ---  ---  ---
+    JobCancel        oti  oti  ---  o--  ---  ---  ---
+    JobPause         oti  oti  ---  ---  ---  ---  ---
+    JobResume        oti  oti  ---  ---  ---  ---  ---
+    ArtefactList     oti  oti  ot-  ot-  oti  ot-  ---
+    ArtefactGet      oti  ---  ot-  o--  oti  ---  ---
+    JobBlob          oti  ---  ot-  o--  oti  ---  ---
+    JobAudit         oti  ---  ---  ---  oti  ---  ---
+    BlobPut          yes  ---  ---  yes  ---  ---  yes
+    BlobGet          ---  ---  ---  ---  ---  ---  ---
+    KeyCreate        yes  ---  ---  ---  ---  ---  ---
+    KeyList          yes  ---  ---  ---  ---  ---  ---
+    KeyRevoke        yes  ---  ---  ---  ---  ---  ---
+    System           yes  yes  yes  yes  yes  yes  ---
+    SessionOpen      ---  ---  ---  ---  ---  ---  yes
+    SessionClaim     ---  ---  ---  ---  ---  ---  yes
+    SessionHeartbeat ---  ---  ---  ---  ---  ---  yes
+    SessionClose     ---  ---  ---  ---  ---  ---  yes
+    LeaseEvents      ---  ---  ---  ---  ---  ---  ---
+    LeaseReport      ---  ---  ---  ---  ---  ---  ---
+    ");
+}
+
+#[test]
+fn every_endpoint_has_one_address() {
+    let mut seen = std::collections::BTreeSet::new();
+    for endpoint in Endpoint::ALL {
+        let rule = endpoint.rule();
+        assert!(seen.insert((rule.method.to_string(), rule.path)), "{endpoint:?}");
+    }
+}
