@@ -47,7 +47,15 @@ enum Status {
 }
 
 #[derive(Debug, Deserialize)]
+struct Program {
+    status: Status,
+    detail: String,
+    fix: String,
+}
+
+#[derive(Debug, Deserialize)]
 struct Check {
+    git: Program,
     checks: Vec<Requirement>,
 }
 
@@ -59,17 +67,11 @@ pub(crate) async fn doctor(cli: &Cli, data_dir: Option<&Path>) -> anyhow::Result
             Err(e) => missing(name, e.to_string(), "build all four binaries: cargo build --release"),
         });
     }
-    found.push(program("git", "git", "install it: apt-get install git"));
-    found.push(program("python3", "python3 (for the examples)", "install it: apt-get install python3"));
+    found.push(python());
     sandbox(&mut found);
-    installation(cli, &mut found).await;
-    if let Some(dir) = data_dir {
-        let there = dir.join("daemon.toml").exists();
-        found.push(if there {
-            ok("data directory", dir.display().to_string())
-        } else {
-            missing("data directory", format!("{} holds no stack", dir.display()), "start one: devfactory up")
-        });
+    match data_dir {
+        Some(dir) => local_stack(dir, &mut found).await,
+        None => installation(cli.url.as_deref(), cli.api_key.as_deref(), &mut found).await,
     }
     print(cli, &found)
 }
@@ -86,12 +88,18 @@ fn note(what: &str, detail: String, remedy: &str) -> Finding {
     Finding { what: what.to_owned(), state: State::Note, detail, remedy: remedy.to_owned() }
 }
 
-fn program(name: &str, what: &str, remedy: &str) -> Finding {
-    match Command::new(name).arg("--version").output() {
+/// The one that sandboxes have: they see `/usr` and no other installation.
+fn python() -> Finding {
+    let what = "python3 (for the examples)";
+    match Command::new("/usr/bin/python3").arg("--version").output() {
         Ok(done) if done.status.success() => {
             ok(what, String::from_utf8_lossy(&done.stdout).trim().to_owned())
         }
-        Ok(_) | Err(_) => missing(what, "it could not be started".to_owned(), remedy),
+        Ok(_) | Err(_) => missing(
+            what,
+            "/usr/bin/python3 could not be started".to_owned(),
+            "install it: apt-get install python3",
+        ),
     }
 }
 
@@ -107,25 +115,42 @@ fn sandbox(found: &mut Vec<Finding>) {
         ));
         return;
     };
+    found.push(required("git", check.git.status, check.git.detail, &check.git.fix));
     for one in check.checks {
-        let what = format!("sandbox: {}", one.requirement);
-        found.push(match one.status {
-            Status::Present => ok(&what, one.detail),
-            Status::Optional => note(&what, one.detail, &one.fix),
-            Status::Missing => missing(&what, one.detail, &one.fix),
-        });
+        found.push(required(&format!("sandbox: {}", one.requirement), one.status, one.detail, &one.fix));
     }
 }
 
-async fn installation(cli: &Cli, found: &mut Vec<Finding>) {
-    if cli.api_key.is_none() {
-        let remedy = "set DEVFACTORY_URL and DEVFACTORY_API_KEY to check a running installation too";
+fn required(what: &str, status: Status, detail: String, fix: &str) -> Finding {
+    match status {
+        Status::Present => ok(what, detail),
+        Status::Optional => note(what, detail, fix),
+        Status::Missing => missing(what, detail, fix),
+    }
+}
+
+/// A stack of `devfactory up`, by the key and the address it keeps in its data directory.
+async fn local_stack(dir: &Path, found: &mut Vec<Finding>) {
+    let read = |name: &str| std::fs::read_to_string(dir.join(name)).map(|text| text.trim().to_owned());
+    match (read("admin.key"), read("daemon/daemon.addr")) {
+        (Ok(key), Ok(address)) => {
+            found.push(ok("data directory", dir.display().to_string()));
+            installation(Some(&format!("http://{address}")), Some(&key), found).await;
+        }
+        (Err(_), _) | (_, Err(_)) => {
+            let told = format!("{} holds no running stack", dir.display());
+            found.push(missing("data directory", told, "start one: devfactory up"));
+        }
+    }
+}
+
+async fn installation(url: Option<&str>, key: Option<&str>, found: &mut Vec<Finding>) {
+    if key.is_none() {
+        let remedy = "set DEVFACTORY_URL and DEVFACTORY_API_KEY, or give --data-dir, to check a running installation too";
         found.push(note("installation", "not looked at".to_owned(), remedy));
         return;
     }
-    let asked = async {
-        Client::new(cli.url.as_deref(), cli.api_key.as_deref())?.get::<SystemView>("/v1/system").await
-    };
+    let asked = async { Client::new(url, key)?.get::<SystemView>("/v1/system").await };
     let system = match asked.await {
         Ok(system) => system,
         Err(e) => return found.push(missing("daemon", e.to_string(), "start a stack: devfactory up")),
