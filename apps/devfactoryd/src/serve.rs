@@ -31,6 +31,8 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     df_observability::init_json_logs("devfactoryd", &config.log).map_err(|e| invalid("log", &e))?;
     // An error says that a provider is in place already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    // Before anybody can know that the daemon is there: a signal without a handler would kill it.
+    let told = told_to_stop()?;
     let (env, dir) = (environment(), config.data_dir.as_path());
     create_private_dir(dir)?;
     // The lock on the data directory comes first: nothing else may be touched without it.
@@ -53,7 +55,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let address = listener.local_addr().context("the address that was taken")?;
     secrets::write_public(&dir.join(ADDRESS_FILE), &address.to_string())?;
     tracing::info!(address = %address, "listening");
-    run(listener, orchestrator, blobs).await?;
+    run(listener, orchestrator, blobs, told).await?;
     store.close().await;
     tracing::info!("stopped");
     Ok(())
@@ -71,13 +73,18 @@ pub(crate) async fn init(args: InitArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run(listener: TcpListener, orchestrator: Orchestrator, blobs: BlobStore) -> anyhow::Result<()> {
+async fn run(
+    listener: TcpListener,
+    orchestrator: Orchestrator,
+    blobs: BlobStore,
+    told_to_stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let (stopper, stop) = watch::channel(false);
     let gateway = Gateway::new(orchestrator.clone(), blobs, stop.clone());
     let mut work = tokio::spawn(async move { orchestrator.run(stop).await });
     let mut server = tokio::spawn(df_gateway::serve(listener, gateway));
     tokio::select! {
-        () = told_to_stop()? => tracing::info!("stopping"),
+        () = told_to_stop => tracing::info!("stopping"),
         ended = &mut server => return ended.context("the server")?.context("serving"),
         ended = &mut work => {
             ended.context("orchestration")?;
