@@ -131,3 +131,14 @@ fn every_endpoint_has_one_address() {
         assert!(seen.insert((rule.method.to_string(), rule.path)), "{endpoint:?}");
     }
 }
+
+#[test]
+fn every_endpoint_is_documented() {
+    let page = include_str!("../../../../docs/api.md");
+    for endpoint in Endpoint::ALL {
+        let rule = endpoint.rule();
+        let address = format!("| `{} {}` |", rule.method, rule.path);
+        assert!(page.contains(&address), "docs/api.md has no row for {address}");
+    }
+    assert_eq!(page.matches("\n| `").count(), Endpoint::ALL.len(), "docs/api.md has a row too many");
+}
