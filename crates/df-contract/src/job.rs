@@ -87,8 +87,8 @@ pub struct AcceptanceCheck {
     pub timeout_ms: DurationMs,
 }
 
-/// A check whose content agents, the API, logs and traces never show.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A check whose content agents, the API, logs and traces never show; nor does `Debug`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HiddenCheck {
     pub id: String,
@@ -104,6 +104,15 @@ pub struct HiddenCheck {
     pub command: String,
     #[serde(default = "default_check_timeout")]
     pub timeout_ms: DurationMs,
+}
+
+impl std::fmt::Debug for HiddenCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HiddenCheck")
+            .field("id", &self.id)
+            .field("public_hint", &self.public_hint)
+            .finish_non_exhaustive()
+    }
 }
 
 const fn default_check_timeout() -> DurationMs {
@@ -176,6 +185,15 @@ impl JobSpec {
                 found.push(SpecError::TooLarge { field, got: list.len(), limit: MAX_LIST_ITEMS });
             }
         }
+        // A pattern that cannot match would leave open what its author thinks is closed.
+        let opens = |p: &&String| !crate::plan::is_tree_pattern(p.trim_end_matches('/'));
+        for path in self.protected_paths.iter().filter(opens) {
+            found.push(SpecError::Malformed {
+                field: "protected_paths",
+                text: path.clone(),
+                want: "a relative path pattern inside the tree",
+            });
+        }
         for dep in &self.capabilities.dependencies {
             if !dep.split_once(':').is_some_and(|(e, n)| !e.is_empty() && !n.is_empty()) {
                 found.push(SpecError::Malformed {
@@ -239,6 +257,23 @@ mod tests {
     fn unknown_fields_are_refused_by_name() {
         let e = spec(serde_json::json!({"descriptoin": "x"})).unwrap_err().to_string();
         assert!(e.contains("descriptoin"), "{e}");
+    }
+
+    #[test]
+    fn a_protected_path_that_can_never_match_is_refused() {
+        for (path, fits) in [("src/**", true), (".github/", true), ("[secret", false), ("/etc", false)] {
+            let s = spec(serde_json::json!({"protected_paths": [path]})).unwrap();
+            assert_eq!(s.validate(&PlanLimits::default()).is_ok(), fits, "{path}");
+        }
+    }
+
+    #[test]
+    fn debug_never_shows_a_hidden_check() {
+        let s = spec(
+            serde_json::json!({"hidden_checks": [{"id": "h", "public_hint": "hint", "command": "sesame"}]}),
+        );
+        let shown = format!("{:?}", s.unwrap());
+        assert!(shown.contains("hint") && !shown.contains("sesame"), "{shown}");
     }
 
     #[test]

@@ -200,13 +200,21 @@ pub struct HeldLease {
     pub epoch: u64,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+/// Answer to a [`Heartbeat`]. `Debug` hides the grants.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeartbeatReply {
     /// Leases the session no longer has: stop at once, report nothing.
     pub lost: Vec<HeldLease>,
     /// Fresh grants for attempts that still run: `job/slug` → token.
     pub grants: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for HeartbeatReply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let renewed: Vec<_> = self.grants.keys().collect();
+        f.debug_struct("HeartbeatReply").field("lost", &self.lost).field("renewed", &renewed).finish()
+    }
 }
 
 /// `POST /v1/worker/leases/{job}/{slug}/{epoch}/events`: progress, numbered by the worker from 0.

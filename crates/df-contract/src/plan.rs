@@ -48,11 +48,16 @@ pub struct PlanLimits {
     pub depth: usize,
     pub paths_per_task: usize,
     pub instruction_bytes: usize,
+    /// Paths of all tasks together: every pair is compared.
+    pub paths: usize,
 }
+
+/// Most components of a path that a plan names.
+const MAX_PATH_DEPTH: usize = 24;
 
 impl Default for PlanLimits {
     fn default() -> Self {
-        Self { tasks: 64, depth: 16, paths_per_task: 64, instruction_bytes: 32 * 1024 }
+        Self { tasks: 64, depth: 16, paths_per_task: 64, instruction_bytes: 32 * 1024, paths: 512 }
     }
 }
 
@@ -67,7 +72,9 @@ pub enum PlanError {
     TooDeep { got: usize, limit: usize },
     #[error("two tasks are called `{0}`")]
     DuplicateSlug(TaskSlug),
-    #[error("task slug `{0}` has a dot; those are made by the factory itself")]
+    #[error("the plan names {got} paths in all, the limit is {limit}")]
+    TooManyPaths { got: usize, limit: usize },
+    #[error("task slug `{0}` has a dot or is `intake` or `plan`; those are made by the factory itself")]
     ReservedSlug(TaskSlug),
     #[error("task `{task}` depends on `{on}`, which the plan does not have")]
     UnknownDependency { task: TaskSlug, on: TaskSlug },
@@ -102,6 +109,10 @@ impl Plan {
         }
         if self.tasks.len() > limits.tasks {
             return vec![PlanError::TooManyTasks { got: self.tasks.len(), limit: limits.tasks }];
+        }
+        let paths = self.tasks.iter().map(|t| t.paths.len()).sum();
+        if paths > limits.paths {
+            return vec![PlanError::TooManyPaths { got: paths, limit: limits.paths }];
         }
         let mut by_slug = BTreeMap::new();
         for task in &self.tasks {
@@ -161,10 +172,10 @@ impl Plan {
     }
 
     fn overlaps(&self, found: &mut Vec<PlanError>) {
+        let before: Vec<BTreeSet<TaskSlug>> = self.tasks.iter().map(|t| self.ancestors(&t.slug)).collect();
         for (i, a) in self.tasks.iter().enumerate() {
-            let before_a = self.ancestors(&a.slug);
-            for b in &self.tasks[i + 1..] {
-                if before_a.contains(&b.slug) || self.ancestors(&b.slug).contains(&a.slug) {
+            for (b, before_b) in self.tasks.iter().zip(&before).skip(i + 1) {
+                if before[i].contains(&b.slug) || before_b.contains(&a.slug) {
                     continue;
                 }
                 if let Some(path) = a.paths.iter().find(|p| b.paths.iter().any(|q| patterns_may_meet(p, q))) {
@@ -182,7 +193,7 @@ impl Plan {
 impl PlanTask {
     fn validate(&self, limits: &PlanLimits, found: &mut Vec<PlanError>) {
         let task = || self.slug.clone();
-        if !self.slug.is_plain() {
+        if !self.slug.is_plain() || matches!(self.slug.as_str(), "intake" | "plan") {
             found.push(PlanError::ReservedSlug(task()));
         }
         match self.role {
@@ -201,6 +212,7 @@ impl PlanTask {
                 found.push(PlanError::NotABuilder { task: task(), role: self.role });
             }
         }
+        let longest_check = self.checks.iter().map(|c| c.command.len()).max().unwrap_or(0);
         if self.paths.is_empty() {
             found.push(PlanError::NoPaths { task: task() });
         }
@@ -208,13 +220,17 @@ impl PlanTask {
             ("the number of paths", self.paths.len(), limits.paths_per_task),
             ("the length of the instructions", self.instructions.len(), limits.instruction_bytes),
             ("the number of checks", self.checks.len(), limits.paths_per_task),
+            ("the number of expected outputs", self.expected_outputs.len(), limits.paths_per_task),
+            ("the number of dependencies", self.depends_on.len(), limits.tasks),
+            ("the length of the title", self.title.len(), crate::job::MAX_TITLE_BYTES),
+            ("the length of a check's command", longest_check, crate::job::MAX_COMMAND_BYTES),
         ] {
             if got > limit {
                 found.push(PlanError::TooLarge { task: task(), what, got, limit });
             }
         }
         for path in self.paths.iter().chain(&self.expected_outputs) {
-            if !is_tree_pattern(path) {
+            if !is_tree_pattern(path) || path.split('/').count() > MAX_PATH_DEPTH {
                 found.push(PlanError::BadPath { task: task(), path: path.clone() });
             } else if !crate::access::role_may_claim(self.role, path) {
                 found.push(PlanError::PathOutsideRole { task: task(), role: self.role, path: path.clone() });
@@ -250,30 +266,77 @@ pub fn pattern_matches(pattern: &str, path: &str) -> bool {
     if path == below || path.strip_prefix(below).is_some_and(|rest| rest.starts_with('/')) {
         return true;
     }
-    globset::GlobBuilder::new(pattern)
-        .literal_separator(true)
-        .build()
-        .is_ok_and(|g| g.compile_matcher().is_match(path))
+    // Compiling is the dear part, so what the literal beginning rules out never gets there.
+    let Some(wild) = pattern.find(['*', '?', '[', '{', '\\']) else { return false };
+    path.starts_with(&pattern[..wild])
+        && globset::GlobBuilder::new(pattern)
+            .literal_separator(true)
+            .build()
+            .is_ok_and(|g| g.compile_matcher().is_match(path))
 }
 
-/// Whether two patterns might match a common path. Errs on the side of yes: compares the literal parts before the first wildcard.
+/// Whether two patterns might match a common path. Errs on the side of yes, with one exception: a name with an
+/// extension (`web/x.js`) is taken for a file, below which nobody else writes.
 fn patterns_may_meet(a: &str, b: &str) -> bool {
-    fn literal(p: &str) -> (&str, bool) {
-        match p.find(['*', '?', '[', '{']) {
-            Some(i) => (&p[..i], true),
-            None => (p, false),
+    let (a, b) = (components(a), components(b));
+    // Row by row: meet[j] says whether the rest of `a` from here and `b[j..]` have a path in common.
+    let rest_is_any = |rest: &[&str]| rest.iter().all(|part| *part == "**");
+    let mut meet: Vec<bool> = (0..=b.len()).map(|j| rest_is_any(&b[j..])).collect();
+    for i in (0..a.len()).rev() {
+        let below = std::mem::replace(&mut meet, vec![false; b.len() + 1]);
+        meet[b.len()] = rest_is_any(&a[i..]);
+        for j in (0..b.len()).rev() {
+            meet[j] = match (a[i], b[j]) {
+                ("**", _) | (_, "**") => below[j] || meet[j + 1] || below[j + 1],
+                (x, y) => below[j + 1] && names_may_meet(x, y),
+            };
         }
     }
-    match (literal(a), literal(b)) {
-        ((_, false), (_, false)) => pattern_matches(a, b) || pattern_matches(b, a),
-        ((_, true), (lit, false)) => pattern_matches(a, lit) || literal(a).0.starts_with(&format!("{lit}/")),
-        ((lit, false), (_, true)) => pattern_matches(b, lit) || literal(b).0.starts_with(&format!("{lit}/")),
-        ((x, true), (y, true)) => x.starts_with(y) || y.starts_with(x),
+    meet[0]
+}
+
+/// A pattern cut at its slashes, with `**` for all that cannot be cut (a brace group over several components) and
+/// for what lies below a directory named in full.
+fn components(pattern: &str) -> Vec<&str> {
+    let mut parts: Vec<&str> = pattern.trim_end_matches('/').split('/').collect();
+    let torn = |part: &&str| part.matches('{').count() != part.matches('}').count();
+    if let Some(at) = parts.iter().position(torn) {
+        parts.truncate(at);
+        parts.push("**");
+    } else if !pattern.contains(WILD) && !parts.last().is_some_and(|name| name[1..].contains('.')) {
+        parts.push("**");
+    }
+    parts
+}
+
+const WILD: [char; 4] = ['*', '?', '[', '{'];
+
+/// Whether one name could fit both patterns, by their literal beginnings and ends.
+fn names_may_meet(a: &str, b: &str) -> bool {
+    let ends = |p: &'_ str| {
+        let begin = p.find(WILD)?;
+        let end = p.rfind(['*', '?', ']', '}']).map_or(p.len(), |i| i + 1);
+        Some((begin, end))
+    };
+    let fits = |name: &str, p: &str, (begin, end): (usize, usize)| {
+        name.starts_with(&p[..begin]) && name.ends_with(&p[end..])
+    };
+    match (ends(a), ends(b)) {
+        (None, None) => a == b,
+        (Some(cut), None) => fits(b, a, cut),
+        (None, Some(cut)) => fits(a, b, cut),
+        (Some((x, end_x)), Some((y, end_y))) => {
+            let (begin_a, begin_b, end_a, end_b) = (&a[..x], &b[..y], &a[end_x..], &b[end_y..]);
+            (begin_a.starts_with(begin_b) || begin_b.starts_with(begin_a))
+                && (end_a.ends_with(end_b) || end_b.ends_with(end_a))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Add as _;
+
     use super::*;
 
     fn task(slug: &str, on: &[&str], paths: &[&str]) -> PlanTask {
@@ -310,7 +373,19 @@ mod tests {
         for outside in ["../x", "/etc/x", ".git/hooks/x", "a/.GIT/x", "a//b", "a\\b", "a\nb"] {
             check(vec![task("a", &[], &[outside])], "not a relative path");
         }
-        check(vec![task("integrate.a", &[], &["x"])], "has a dot");
+        for made in ["integrate.a", "plan", "intake"] {
+            check(vec![task(made, &[], &["x"])], "made by the factory itself");
+        }
+        check(
+            (0..9)
+                .map(|i| {
+                    let paths: Vec<String> = (0..60).map(|p| format!("d{i}/{p}.py")).collect();
+                    task(&format!("t{i}"), &[], &paths.iter().map(String::as_str).collect::<Vec<_>>())
+                })
+                .collect(),
+            "540 paths",
+        );
+        check(vec![task("a", &[], &[&"d/".repeat(24).add("x")])], "not a relative path");
         check(vec![task("a", &[], &[])], "names no path");
         check((0..65).map(|i| task(&format!("t{i}"), &[], &[&format!("d{i}")])).collect(), "65 tasks");
         let deep = (0..17).map(|i| {
@@ -324,6 +399,35 @@ mod tests {
             )
         });
         check(deep.collect(), "17 tasks deep");
+    }
+
+    #[test]
+    fn patterns_meet_when_some_path_fits_both() {
+        for (a, b) in [
+            ("src/*/x", "src/foo"),
+            ("**/*.py", "src"),
+            ("**/x", "a/**/b/x"),
+            ("src/**", "src"),
+            ("{src/a,tests/b}/c.py", "tests/b/c.py"),
+            ("src/{a,b}.py", "src/b.py"),
+            ("a*", "*b"),
+            ("[st]*/x", "src/x"),
+            ("a/**/z", "a/z"),
+            ("x.d/**", "x.d/y"),
+        ] {
+            assert!(patterns_may_meet(a, b) && patterns_may_meet(b, a), "{a} {b}");
+        }
+        for (a, b) in [
+            ("src/*.py", "src/x.js"),
+            ("src/**/*.py", "src/**/*.js"),
+            ("src/*/x", "src/x.py"),
+            ("**/*.py", "web/x.js"),
+            ("src/a*", "src/b*"),
+            ("src/*", "src/a/b.py"),
+            ("tests/**", "src/tests"),
+        ] {
+            assert!(!patterns_may_meet(a, b) && !patterns_may_meet(b, a), "{a} {b}");
+        }
     }
 
     #[test]

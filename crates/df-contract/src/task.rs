@@ -18,8 +18,8 @@ pub struct TreeRef {
     pub bundle: Digest,
 }
 
-/// What an agent is given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What an agent is given. It carries the grant, so `Debug` shows whose it is and no more.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentTask {
     pub id: TaskSlug,
@@ -45,6 +45,18 @@ pub struct AgentTask {
     pub model: String,
     /// The grant: bearer token for the endpoint.
     pub model_token: String,
+}
+
+impl std::fmt::Debug for AgentTask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentTask")
+            .field("id", &self.id)
+            .field("job", &self.job)
+            .field("type", &self.r#type)
+            .field("attempt", &self.attempt)
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the agent may know beside its instructions.

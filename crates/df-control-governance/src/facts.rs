@@ -89,6 +89,8 @@ pub fn job_facts(
 fn texts(spec: &JobSpec) -> Vec<&str> {
     let mut all = vec![spec.title.as_str(), spec.description.as_str()];
     all.extend(spec.acceptance.iter().map(|c| c.command.as_str()));
+    // A rework attempt is told the hint of a hidden check that failed.
+    all.extend(spec.hidden_checks.iter().map(|c| c.public_hint.as_str()));
     if let Some(plan) = &spec.plan {
         all.push(&plan.summary);
         for task in &plan.tasks {

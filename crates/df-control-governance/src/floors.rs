@@ -88,8 +88,7 @@ fn source(facts: &JobFacts, limits: &OperatorLimits, found: &mut Vec<Reason>) {
             path.clone(),
             "submit with the CLI, which uploads the directory as a bundle",
         )),
-        Source::Git { url, .. }
-            if limits.git_sources.iter().any(|allowed| url.starts_with(allowed.as_str())) => {}
+        Source::Git { url, .. } if limits.git_sources.iter().any(|allowed| is_below(url, allowed)) => {}
         Source::Git { url, .. } => found.push(reason(
             "floor.source_git",
             Verdict::Rejected,
@@ -98,6 +97,15 @@ fn source(facts: &JobFacts, limits: &OperatorLimits, found: &mut Vec<Reason>) {
             "upload a bundle instead, or ask the operator to allow the URL",
         )),
     }
+}
+
+/// Whether `url` is the allowed address or lies below it: `https://git.example` allows neither
+/// `https://git.example.evil.test/x` nor `https://git.example@evil.test/x`, and dots lead nowhere else.
+fn is_below(url: &str, allowed: &str) -> bool {
+    let Some(rest) = url.strip_prefix(allowed) else { return false };
+    let whole = rest.is_empty() || allowed.ends_with('/') || rest.starts_with('/');
+    let climbs = |part: &str| part == ".." || part.to_ascii_lowercase().contains("%2e");
+    whole && !rest.split('/').any(climbs) && !rest.contains(['\\', '?', '#'])
 }
 
 fn budget(facts: &JobFacts, limits: &OperatorLimits, found: &mut Vec<Reason>) {

@@ -182,13 +182,18 @@ impl Draft {
         Ok(())
     }
 
-    fn create(&mut self, mut task: TaskRecord) {
+    /// Adds a task. Its slug must be new: another task under it would inherit leases, and its epoch would start anew.
+    fn create(&mut self, mut task: TaskRecord) -> Result<(), Rejection> {
+        if self.record.tasks.contains_key(&task.slug) {
+            return Err(Rejection::Contract(format!("there is a task `{}` already", task.slug)));
+        }
         if task.state == TaskState::Ready {
             task.base.clone_from(&self.record.head);
         }
         let (slug, lease, role, state) = (task.slug.clone(), task.kind, task.role, task.state);
         self.record.tasks.insert(slug.clone(), task);
         self.note_task(&slug, AuditBody::TaskCreated { lease, role, state });
+        Ok(())
     }
 
     fn not_now(&self, command: &'static str, why: &'static str) -> Rejection {

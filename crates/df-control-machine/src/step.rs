@@ -34,12 +34,12 @@ pub enum Step {
 /// The next step of `record` at `now`. Pure and total.
 pub fn next_step(record: &JobRecord, now: Timestamp) -> Step {
     let state = record.state;
-    if out_of_time(record, now) && (crate::job::is_working(state) || state == JobState::GovernanceAnalysis) {
+    let runs = crate::job::is_working(state) || state == JobState::GovernanceAnalysis;
+    // Time goes on while a job is paused: it must not wait for ever for somebody to resume it.
+    if out_of_time(record, now) && (runs || state == JobState::Paused) {
         return Step::FailForTime;
     }
-    if record.failed_task().is_some()
-        && (crate::job::is_working(state) || state == JobState::GovernanceAnalysis)
-    {
+    if record.failed_task().is_some() && runs {
         return Step::FailForTask;
     }
     if over_budget(record) && crate::job::is_working(state) && state != JobState::Deployable {

@@ -11,7 +11,7 @@ use df_contract::{
     Tokens, Usage,
 };
 use df_control_machine::{
-    Actor, Command, CommandBody, JobRecord, Rejection, Step, decide, invariants, next_step,
+    Actor, AuditBody, Command, CommandBody, JobRecord, Rejection, Step, decide, invariants, next_step,
 };
 use proptest::prelude::*;
 
@@ -138,6 +138,10 @@ impl Driver {
         assert_eq!(decided.record.version, before.as_ref().map_or(0, |b| b.version) + 1);
         for (slug, task) in before.iter().flat_map(|b| &b.tasks) {
             assert!(decided.record.tasks[slug].epoch >= task.epoch, "epochs never fall");
+        }
+        let mut known: BTreeSet<&TaskSlug> = before.iter().flat_map(|b| b.tasks.keys()).collect();
+        for made in decided.audit.iter().filter(|a| matches!(a.body, AuditBody::TaskCreated { .. })) {
+            assert!(known.insert(made.slug.as_ref().unwrap()), "{:?} is made once", made.slug);
         }
         assert_eq!(invariants::broken(&decided.record), Vec::<String>::new(), "after {:?}", command.body);
         self.record = Some(decided.record);
@@ -297,6 +301,113 @@ fn a_stale_report_is_refused_and_a_redone_change_merges() {
     assert_eq!(job.record().head, head, "a failed merge leaves the job branch alone");
     assert_eq!(job.record().tasks[&a].state, TaskState::Ready);
     assert_eq!(job.record().tasks[&merge].state, TaskState::Pending);
+}
+
+fn analysed(spec: serde_json::Value) -> Driver {
+    let mut job = Driver::submitted();
+    if let Some(record) = &mut job.record {
+        record.spec = serde_json::from_value(spec).unwrap();
+    }
+    job.step(&mut || Verdict::Approved).unwrap();
+    let intake: TaskSlug = "intake".parse().unwrap();
+    job.claim(&intake).unwrap();
+    let made = product(LeaseKind::Intake, Role::Worker, 1);
+    job.report(&intake, AttemptOutcome::Succeeded { product: made }).unwrap();
+    job
+}
+
+#[test]
+fn a_vote_after_the_expiry_does_not_count() {
+    let mut job = analysed(serde_json::json!({"title": "t", "description": "d"}));
+    job.step(&mut || Verdict::NeedsApproval).unwrap();
+    job.clock = job.record().approval.as_ref().unwrap().expires_at.0;
+    assert_eq!(job.vote("bob", true, None).unwrap_err().code(), ErrorCode::IllegalTransition);
+    job.step(&mut || Verdict::Approved).unwrap();
+    assert_eq!(job.record().state, JobState::Rejected);
+}
+
+#[test]
+fn a_paused_job_ends_at_its_deadline() {
+    let mut job = analysed(serde_json::json!({"title": "t", "description": "d", "deadline": 100_000}));
+    job.step(&mut || Verdict::Approved).unwrap();
+    job.send("op", CommandBody::Pause { cause: "op".into() }).unwrap();
+    job.clock = 100_000;
+    job.step(&mut || Verdict::Approved).unwrap();
+    assert_eq!(job.record().state, JobState::Failed);
+}
+
+#[test]
+fn a_plan_cannot_take_the_place_of_a_task_of_the_factory() {
+    for taken in ["plan", "intake"] {
+        let mut planned = plan();
+        planned.tasks.truncate(1);
+        planned.tasks[0].slug = taken.parse().unwrap();
+        let spec = serde_json::json!({"title": "t", "description": "d", "plan": planned});
+        let mut job = analysed(serde_json::json!({"title": "t", "description": "d"}));
+        job.step(&mut || Verdict::Approved).unwrap();
+        job.step(&mut || Verdict::Approved).unwrap();
+        let slug: TaskSlug = "plan".parse().unwrap();
+        job.claim(&slug).unwrap();
+        let made = Product::Plan { plan: planned, result: result() };
+        job.report(&slug, AttemptOutcome::Succeeded { product: made }).unwrap();
+        assert_eq!(job.record().tasks[&slug].failures[0].kind, FailureKind::ContractBreach);
+        // A plan that comes with the job is checked at the door; what slips through is refused, not carried out.
+        let mut job = analysed(spec);
+        while job.step(&mut || Verdict::Approved).unwrap_or(false) {}
+        assert_eq!(job.record().tasks[&"intake".parse::<TaskSlug>().unwrap()].kind, LeaseKind::Intake);
+    }
+}
+
+#[test]
+fn a_report_that_breaks_its_contract_is_a_failed_attempt() {
+    let start = || {
+        let mut job = Driver::submitted();
+        job.step(&mut || Verdict::Approved).unwrap();
+        job.claim(&"intake".parse().unwrap()).unwrap();
+        job
+    };
+    let intake: TaskSlug = "intake".parse().unwrap();
+    let mut job = start();
+    let made = product(LeaseKind::Deliver, Role::Deployer, 1);
+    job.report(&intake, AttemptOutcome::Succeeded { product: made }).unwrap();
+    let task = &job.record().tasks[&intake];
+    assert_eq!((task.state, task.failures.len()), (TaskState::Ready, 1));
+    assert_eq!(task.failures[0].kind, FailureKind::ContractBreach);
+    let mut job = start();
+    let detail = "ไ".repeat(1_000_000);
+    job.report(&intake, AttemptOutcome::Failed { kind: FailureKind::Infrastructure, detail, trace: None })
+        .unwrap();
+    assert!(job.record().tasks[&intake].failures[0].detail.len() <= 16 * 1024);
+}
+
+#[test]
+fn an_agent_that_reports_no_success_has_not_succeeded() {
+    let mut job = analysed(serde_json::json!({"title": "t", "description": "d"}));
+    job.step(&mut || Verdict::Approved).unwrap();
+    job.step(&mut || Verdict::Approved).unwrap();
+    let slug: TaskSlug = "plan".parse().unwrap();
+    job.claim(&slug).unwrap();
+    let asks = AgentResult { status: AgentStatus::NeedsInput { question: "which?".into() }, ..result() };
+    let made = Product::Plan { plan: plan(), result: asks };
+    job.report(&slug, AttemptOutcome::Succeeded { product: made }).unwrap();
+    assert!(job.record().tasks[&slug].failures[0].detail.contains("which?"));
+    assert!(job.record().proposed_plan.is_none());
+}
+
+#[test]
+fn a_target_named_twice_is_delivered_to_once() {
+    let spec = serde_json::json!({"title": "t", "description": "d", "delivery": ["shop", "shop", "bundle"]});
+    let mut job = analysed(spec);
+    for _ in 0..200 {
+        while job.step(&mut || Verdict::Approved).unwrap() {}
+        let Some(slug) = job.ready().first().cloned() else { break };
+        job.claim(&slug).unwrap();
+        let task = &job.record().tasks[&slug];
+        let made = product(task.kind, task.role, 1);
+        job.report(&slug, AttemptOutcome::Succeeded { product: made }).unwrap();
+    }
+    assert_eq!(job.record().state, JobState::Completed);
+    assert_eq!(job.record().tasks.values().filter(|t| t.kind == LeaseKind::Deliver).count(), 2);
 }
 
 #[derive(Debug, Clone)]

@@ -61,8 +61,7 @@ pub(super) fn submit(
 pub(super) fn start_analysis(draft: &mut Draft) -> Result<(), Rejection> {
     draft.job(JobEvent::AnalysisStarted, "")?;
     let task = tasks::single("intake", LeaseKind::Intake, Role::Worker, "Read the source")?;
-    draft.create(task);
-    Ok(())
+    draft.create(task)
 }
 
 pub(super) fn decided(
@@ -130,6 +129,10 @@ pub(super) fn vote(
     let Some(mut approval) = draft.record.approval.clone() else {
         return Err(draft.not_now("vote", "nothing waits for approval"));
     };
+    // Whoever looks for expired approvals may come after the vote.
+    if approval.expires_at <= draft.at {
+        return Err(draft.not_now("vote", "the approval has expired"));
+    }
     if let Some(seen) = seen.filter(|seen| *seen != approval.job_version) {
         return Err(Rejection::ApprovalStale { seen, waiting: approval.job_version });
     }
@@ -187,8 +190,7 @@ pub(super) fn start_planning(draft: &mut Draft) -> Result<(), Rejection> {
         Some(plan) => propose(draft, plan),
         None => {
             let task = tasks::single("plan", LeaseKind::Agent, Role::Coordinator, "Plan the work")?;
-            draft.create(task);
-            Ok(())
+            draft.create(task)
         }
     }
 }
@@ -247,8 +249,8 @@ fn accept_plan(draft: &mut Draft, plan: Plan) -> Result<(), Rejection> {
         for task in plan.tasks.iter().filter(|t| wave.contains(&t.slug)) {
             let (work, merge) = tasks::of_plan(task, before.clone())?;
             merges.insert(merge.slug.clone());
-            draft.create(work);
-            draft.create(merge);
+            draft.create(work)?;
+            draft.create(merge)?;
         }
         before.append(&mut merges);
     }
@@ -263,8 +265,7 @@ pub(super) fn start_validation(draft: &mut Draft) -> Result<(), Rejection> {
     draft.job(JobEvent::ValidationStarted, "")?;
     let slug = format!("validate.{}", draft.record.reworks + 1);
     let task = tasks::single(&slug, LeaseKind::Validate, Role::Worker, "Validate the result")?;
-    draft.create(task);
-    Ok(())
+    draft.create(task)
 }
 
 pub(super) fn judge_output(
@@ -300,9 +301,8 @@ fn rework(draft: &mut Draft, gates: &[GateView]) -> Result<(), Rejection> {
     draft.job(JobEvent::GateRefused, &found)?;
     let task = tasks::rework(draft.record.reworks, &plan, &draft.record.spec, &found)?;
     let (work, merge) = tasks::of_plan(&task, BTreeSet::new())?;
-    draft.create(work);
-    draft.create(merge);
-    Ok(())
+    draft.create(work)?;
+    draft.create(merge)
 }
 
 pub(super) fn ask_delivery(
@@ -323,8 +323,9 @@ pub(super) fn start_delivery(draft: &mut Draft) -> Result<(), Rejection> {
     if draft.record.state != JobState::Deployable || begun || waits {
         return Err(draft.not_now("start_delivery", "delivery cannot begin"));
     }
-    let targets = draft.record.spec.delivery.clone();
-    for target in std::iter::once("bundle".to_owned()).chain(targets.into_iter().filter(|t| t != "bundle")) {
+    let mut targets: BTreeSet<String> = draft.record.spec.delivery.iter().cloned().collect();
+    targets.insert("bundle".to_owned());
+    for target in targets {
         let mut task = tasks::single(
             &format!("deliver.{target}"),
             LeaseKind::Deliver,
@@ -332,7 +333,7 @@ pub(super) fn start_delivery(draft: &mut Draft) -> Result<(), Rejection> {
             "Deliver the result",
         )?;
         task.target = Some(target);
-        draft.create(task);
+        draft.create(task)?;
     }
     Ok(())
 }

@@ -1,16 +1,31 @@
 //! Commands of the execution plane: claim, give back, report, spend.
 
 use df_contract::api::{FailureView, Spend};
-use df_contract::task::Product;
+use df_contract::task::{AgentStatus, Product};
 use df_contract::{
-    AttemptId, AttemptOutcome, FailureKind, JobState, LeaseKind, PlanLimits, Role, SessionId, TaskSlug,
-    TaskState, Timestamp,
+    AttemptId, AttemptOutcome, CheckResult, FailureKind, JobState, LeaseKind, PlanLimits, Role, SessionId,
+    TaskSlug, TaskState, Timestamp,
 };
 
 use super::{AuditBody, Draft, governing};
 use crate::command::{Command, Rejection};
 use crate::retry;
 use crate::task::TaskEvent;
+
+/// Most bytes kept of a text that a worker reports. The whole is in the attempt's trace.
+const MAX_TEXT_BYTES: usize = 16 * 1024;
+/// Most results of checks, and most names of layers, kept of one report.
+const MAX_REPORTED: usize = 256;
+
+/// The beginning of a reported text: it goes into records, events and briefs, whatever the worker sends.
+fn clipped(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_TEXT_BYTES)].to_owned()
+}
+
+fn clipped_checks(checks: &[CheckResult]) -> Vec<CheckResult> {
+    let clip = |c: &CheckResult| CheckResult { output_tail: clipped(&c.output_tail), ..c.clone() };
+    checks.iter().take(MAX_REPORTED).map(clip).collect()
+}
 
 /// The state in which a job's tasks of a kind may be worked on.
 fn stage_of(kind: LeaseKind, role: Role) -> JobState {
@@ -95,18 +110,49 @@ pub(super) fn report(
         return Err(Rejection::Stale { slug: slug.clone(), held: epoch, current: epoch });
     }
     if let Some(task) = draft.record.tasks.get_mut(slug) {
-        task.output.sandbox_layers = layers.to_vec();
+        task.output.sandbox_layers = layers.iter().take(MAX_REPORTED).map(|l| clipped(l)).collect();
     }
     match outcome {
-        AttemptOutcome::Succeeded { product } => succeed(draft, slug, product),
+        AttemptOutcome::Succeeded { product } => match breach(draft.task_ref(slug)?, product) {
+            Some(breach) => failed(draft, slug, FailureKind::ContractBreach, &breach, 0),
+            None => succeed(draft, slug, product),
+        },
         AttemptOutcome::Failed { kind, detail, trace } => {
             if let Some(task) = draft.record.tasks.get_mut(slug) {
                 task.output.trace.clone_from(trace);
             }
             let seed = u64::from_be_bytes(command.id.uuid().as_bytes()[8..].try_into().unwrap_or_default());
-            failed(draft, slug, *kind, detail, seed)
+            failed(draft, slug, *kind, &clipped(detail), seed)
         }
     }
+}
+
+/// What is wrong with a product as such: a result that breaks its contract is a failed attempt, with the reason.
+fn breach(task: &crate::TaskRecord, product: &Product) -> Option<String> {
+    let coordinates = task.role == Role::Coordinator;
+    let (fits, result) = match product {
+        Product::Intake { .. } => (task.kind == LeaseKind::Intake, None),
+        Product::Plan { result, .. } => (task.kind == LeaseKind::Agent && coordinates, Some(result)),
+        Product::Change { result, .. } => (task.kind == LeaseKind::Agent && !coordinates, Some(result)),
+        Product::Merge { .. } => (task.kind == LeaseKind::Integrate, None),
+        Product::Gate { .. } => (task.kind == LeaseKind::Validate, None),
+        Product::Delivery { .. } => (task.kind == LeaseKind::Deliver, None),
+    };
+    if !fits {
+        return Some(format!("a lease of kind {} does not make this product", task.kind.as_str()));
+    }
+    match result.map(|r| &r.status)? {
+        AgentStatus::Succeeded => {}
+        AgentStatus::Failed { kind, detail } => {
+            return Some(clipped(&format!("a success whose result says {}: {detail}", kind.as_str())));
+        }
+        AgentStatus::NeedsInput { question } => {
+            return Some(clipped(&format!("the agent asks, and nobody can answer: {question}")));
+        }
+    }
+    let Product::Plan { plan, .. } = product else { return None };
+    let found = plan.validate(&PlanLimits::default());
+    found.first().map(|first| clipped(&format!("the plan is not valid: {first}")))
 }
 
 fn succeed(draft: &mut Draft, slug: &TaskSlug, product: &Product) -> Result<(), Rejection> {
@@ -121,16 +167,6 @@ fn succeed(draft: &mut Draft, slug: &TaskSlug, product: &Product) -> Result<(), 
             trees.push(base.clone());
         }
         (LeaseKind::Agent, Product::Plan { plan, result }) if role == Role::Coordinator => {
-            let found = plan.validate(&PlanLimits::default());
-            if let Some(first) = found.first() {
-                return failed(
-                    draft,
-                    slug,
-                    FailureKind::ContractBreach,
-                    &format!("the plan is not valid: {first}"),
-                    0,
-                );
-            }
             trace = note_result(draft, slug, result);
             governing::propose(draft, plan.clone())?;
         }
@@ -143,7 +179,7 @@ fn succeed(draft: &mut Draft, slug: &TaskSlug, product: &Product) -> Result<(), 
             draft.record.head = Some(tree.clone());
             note_tree(draft, slug, tree);
             if let Some(task) = draft.record.tasks.get_mut(slug) {
-                task.output.checks.clone_from(checks);
+                task.output.checks = clipped_checks(checks);
             }
             trees.push(tree.clone());
         }
@@ -177,8 +213,8 @@ fn note_result(
 ) -> Option<df_contract::Digest> {
     let trace = result.artefacts.get("trace").cloned();
     if let Some(task) = draft.record.tasks.get_mut(slug) {
-        task.output.summary.clone_from(&result.summary);
-        task.output.checks.clone_from(&result.checks);
+        task.output.summary = clipped(&result.summary);
+        task.output.checks = clipped_checks(&result.checks);
         task.output.usage = result.usage;
         task.output.trace.clone_from(&trace);
     }
