@@ -38,6 +38,9 @@ pub enum StoreError {
     /// A defect: the tables and the decision disagree. The write was refused.
     #[error("an invariant does not hold: {0}")]
     Invariant(String),
+    /// A defect: the operation panicked. It was undone; the store goes on.
+    #[error("the operation broke off and was undone")]
+    Panicked,
     #[error("the audit record cannot be made")]
     Audit(#[from] AuditError),
     #[error("{0} is not open any more; open a new session")]
@@ -45,6 +48,29 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it says that what one row holds cannot be understood, and nothing of the store as a whole.
+    pub(crate) fn is_of_one_row(&self) -> bool {
+        match self {
+            StoreError::Row { .. } => true,
+            StoreError::Sqlite { source, .. } => matches!(
+                source,
+                rusqlite::Error::FromSqlConversionFailure(..)
+                    | rusqlite::Error::IntegralValueOutOfRange(..)
+                    | rusqlite::Error::InvalidColumnType(..)
+            ),
+            StoreError::Locked { .. }
+            | StoreError::File { .. }
+            | StoreError::Newer { .. }
+            | StoreError::Missing(_)
+            | StoreError::NotCommitted(_)
+            | StoreError::Closed
+            | StoreError::Invariant(_)
+            | StoreError::Audit(_)
+            | StoreError::SessionGone(_)
+            | StoreError::Panicked => false,
+        }
+    }
+
     /// The stable code this travels under.
     pub const fn code(&self) -> ErrorCode {
         match self {
@@ -55,7 +81,7 @@ impl StoreError {
             | StoreError::Sqlite { .. }
             | StoreError::NotCommitted(_)
             | StoreError::Closed => ErrorCode::StoreUnavailable,
-            StoreError::Row { .. } | StoreError::Invariant(_) => ErrorCode::Internal,
+            StoreError::Row { .. } | StoreError::Invariant(_) | StoreError::Panicked => ErrorCode::Internal,
             StoreError::Audit(_) => ErrorCode::AuditBroken,
             StoreError::SessionGone(_) => ErrorCode::StaleLease,
         }

@@ -7,7 +7,7 @@ use df_contract::{
 };
 use df_control_machine::{Actor, Command, CommandBody, JobRecord, Rejection};
 
-use crate::row::{ClaimRequest, LeaseRow, ProgressCount, ReapRequest, Reaped, SessionRow};
+use crate::row::{ClaimRequest, JobRow, LeaseRow, ProgressCount, ReapRequest, Reaped, SessionRow};
 use crate::rows::Kept;
 use crate::transition::{Tx, apply};
 use crate::{Refused, StoreError};
@@ -20,6 +20,9 @@ const CLAIM_GRACE: DurationMs = DurationMs(10_000);
 
 /// Most progress lines kept per job; the log itself is in the attempt's trace.
 pub const MAX_PROGRESS_PER_JOB: u64 = 20_000;
+
+/// The highest number that a progress line may have: far beyond what is kept, and far from where numbers end.
+const MAX_PROGRESS_NUMBER: u64 = 1 << 40;
 
 fn live(tx: &Tx<'_>, id: SessionId, now: Timestamp) -> Kept<SessionRow> {
     tx.rows.session(id)?.filter(|row| now < row.expires_at).ok_or(StoreError::SessionGone(id))
@@ -70,6 +73,17 @@ pub(crate) fn close(tx: &mut Tx<'_>, id: SessionId) -> Kept<()> {
     tx.rows.session_write(&row)
 }
 
+/// A job, unless its rows cannot be read: one damaged job must not hold up all others.
+pub(crate) fn readable(tx: &Tx<'_>, job: JobId) -> Kept<Option<JobRow>> {
+    match tx.rows.job(job) {
+        Err(error) if error.is_of_one_row() => {
+            tracing::error!(%job, error = %error, "a job is passed over, its rows are damaged");
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
 pub(crate) fn claim(tx: &mut Tx<'_>, request: ClaimRequest) -> Kept<Vec<(JobRecord, TaskSlug)>> {
     let session = live(tx, request.session, request.now)?;
     let free = session.capacity.saturating_sub(tx.rows.leases_held(session.id)?) as usize;
@@ -81,7 +95,7 @@ pub(crate) fn claim(tx: &mut Tx<'_>, request: ClaimRequest) -> Kept<Vec<(JobReco
     }
     for (job, slug) in tx.rows.candidates(&kinds, request.now, MAX_CANDIDATES)? {
         let Some((id, attempt)) = mints.peek() else { break };
-        let Some(row) = tx.rows.job(job)? else { continue };
+        let Some(row) = readable(tx, job)? else { continue };
         let Some(task) = row.record.tasks.get(&slug) else { continue };
         let deadline = request.now.plus((request.wall)(&row.record, task));
         let command = Command {
@@ -117,6 +131,9 @@ pub(crate) fn progress(
     if lease.state != TaskState::Leased || lease.epoch != held.epoch {
         let (held, slug) = (held.epoch, held.slug.clone());
         return Ok(Err(Rejection::Stale { slug, held, current: lease.epoch }.into()));
+    }
+    if first > MAX_PROGRESS_NUMBER {
+        return Ok(Err(Rejection::Contract(format!("progress is not numbered {first}")).into()));
     }
     let mut count = tx.rows.progress_count(held.job)?;
     for (number, line) in (first..).zip(lines) {
@@ -163,6 +180,9 @@ pub(crate) fn reap(tx: &mut Tx<'_>, request: &ReapRequest) -> Kept<Reaped> {
     for (lease, id) in tx.rows.leases_ended(request.now, stalled, limit)?.into_iter().zip(&request.mints) {
         let cause = why_ended(tx, &lease, request.now)?;
         let (job, slug, epoch) = (lease.job, lease.slug, lease.epoch);
+        if readable(tx, job)?.is_none() {
+            continue;
+        }
         let command = Command {
             id: *id,
             job,

@@ -48,7 +48,12 @@ struct Typed<T, F> {
 
 impl<T: Send, F: FnOnce(&mut Tx<'_>) -> Kept<T> + Send> Op for Typed<T, F> {
     fn run(&mut self, tx: &mut Tx<'_>) -> Ran {
-        let result = self.work.take().map(|work| work(tx));
+        // The writer must outlive any one operation: without it the whole daemon answers nothing but errors.
+        let caught = |work: F| {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(tx)))
+                .unwrap_or(Err(StoreError::Panicked))
+        };
+        let result = self.work.take().map(caught);
         let ran = if matches!(result, Some(Ok(_))) { Ran::Keep } else { Ran::Undo };
         self.result = result;
         ran

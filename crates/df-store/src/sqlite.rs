@@ -22,7 +22,7 @@ use lock::DirLock;
 pub(crate) use pool::ReadPool;
 
 /// The database's file in the data directory.
-const FILE: &str = "control.db";
+pub(crate) const FILE: &str = "control.db";
 
 /// How long a statement waits for another connection (a reader at a checkpoint, an export).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ use df_contract::api::JobSummary;
 use df_contract::lease::{HeldLease, ProgressLine};
 use df_contract::{Digest, JobEventView, JobId, JobState, KeyId, SessionId, TaskSlug, Timestamp};
 use df_control_audit::AuditRecord;
-use df_control_machine::{Command, JobRecord};
+use df_control_machine::{Command, JobRecord, Rejection};
 use tokio::sync::broadcast;
 
 use crate::memory::Memory;
@@ -80,6 +80,8 @@ impl Store {
     }
 
     /// [`Store::commit`] of usage settled by the proxy, moving the ledger's cursor in the same transaction.
+    ///
+    /// A job whose rows are damaged is answered as unknown, so that it does not hold up the ledger for all others.
     pub async fn commit_spend(
         &self,
         cursor: u64,
@@ -87,7 +89,13 @@ impl Store {
     ) -> Result<Vec<Result<Outcome, Refused>>, StoreError> {
         self.owner
             .call(move |tx| {
-                let outcomes = commands.iter().map(|command| apply(tx, command)).collect::<Kept<_>>()?;
+                let mut outcomes = Vec::with_capacity(commands.len());
+                for command in &commands {
+                    outcomes.push(match lease::readable(tx, command.job)? {
+                        Some(_) => apply(tx, command)?,
+                        None => Err(Rejection::JobUnknown.into()),
+                    });
+                }
                 tx.rows.meta_write(USAGE_CURSOR, &cursor.to_string())?;
                 Ok(outcomes)
             })

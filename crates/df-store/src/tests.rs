@@ -42,6 +42,8 @@ macro_rules! conformance {
                 overdue_and_silent_attempts_are_reaped,
                 progress_is_fenced_and_kept_once,
                 progress_of_a_job_is_bounded,
+                a_wild_progress_number_is_refused,
+                a_panic_undoes_one_operation,
                 events_have_no_gaps,
                 every_version_has_audit_records_that_verify,
                 effects_wait_in_the_outbox,
@@ -58,3 +60,45 @@ macro_rules! conformance {
 
 conformance!(memory, super::bench::Bench::memory());
 conformance!(sqlite, super::bench::Bench::sqlite());
+
+/// A job whose row is damaged is passed over: the others are leased, reaped and charged as before.
+#[tokio::test]
+async fn a_damaged_job_does_not_hold_up_the_others() {
+    use df_contract::WorkerClass;
+    use df_contract::decision::Verdict;
+    use df_control_machine::CommandBody;
+
+    let mut bench = bench::Bench::sqlite();
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        jobs.push(bench.submit(0).await);
+        bench.advance(jobs[jobs.len() - 1], Verdict::Approved).await;
+    }
+    let (first, second, third) = (jobs[0], jobs[1], jobs[2]);
+    let session = bench.session(WorkerClass::Trusted, 8).await;
+    assert_eq!(
+        bench.claim(session, 1).await[0].job,
+        first,
+        "the oldest goes first, and is damaged while leased"
+    );
+    let file = bench.dir.as_ref().unwrap().path().join(crate::sqlite::FILE);
+    let connection = rusqlite::Connection::open(file).unwrap();
+    let damage = |job: df_contract::JobId| {
+        connection.execute("UPDATE jobs SET body = '{' WHERE id = ?1", [job.to_string()]).unwrap();
+    };
+    damage(first);
+    damage(second);
+    let leased = bench.claim(session, 1).await;
+    assert_eq!(leased[0].job, third);
+    let body = CommandBody::RecordSpend {
+        slug: "intake".parse().unwrap(),
+        spend: df_contract::api::Spend { calls: 1, ..Default::default() },
+        through: 9,
+    };
+    let batch = vec![bench.command(first, "daemon", body.clone()), bench.command(third, "daemon", body)];
+    let outcomes = bench.store.commit_spend(9, batch).await.unwrap();
+    assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true]);
+    bench.sleep(bench::WALL);
+    let returned = bench.reap(8).await.returned;
+    assert_eq!(returned.iter().map(|lease| lease.0).collect::<Vec<_>>(), [third]);
+}

@@ -10,11 +10,11 @@ use df_contract::{
     Tokens, WorkerClass,
 };
 use df_control_audit::verify_job;
-use df_control_machine::{Command, CommandBody, Effect};
+use df_control_machine::{Command, CommandBody, Effect, JobRecord, TaskRecord};
 
 use super::bench::{Bench, LIFECYCLE, SILENCE, WALL, submission};
 use crate::lease::MAX_PROGRESS_PER_JOB;
-use crate::{JobFilter, KeyRow, Refused, StoreError};
+use crate::{ClaimRequest, JobFilter, KeyRow, Refused, StoreError};
 
 const TRUSTED: WorkerClass = WorkerClass::Trusted;
 
@@ -400,6 +400,33 @@ pub(crate) async fn progress_of_a_job_is_bounded(mut bench: Bench) {
     assert_eq!(kept.len() as u64, MAX_PROGRESS_PER_JOB + 1);
     assert_eq!(kept.iter().filter(|line| line.starts_with("truncated")).count(), 1);
     bench.succeed(&held).await;
+}
+
+pub(crate) async fn a_wild_progress_number_is_refused(mut bench: Bench) {
+    let job = bench.in_progress().await;
+    let session = bench.session(TRUSTED, 8).await;
+    let held = bench.claim(session, 1).await.remove(0);
+    for first in [u64::MAX, u64::MAX - 1, 1 << 63] {
+        let said = bench.store.progress_append(held.clone(), first, lines(&["x", "y"]), bench.now).await;
+        assert_eq!(said.unwrap().unwrap_err().code(), ErrorCode::InvalidRequest);
+    }
+    bench.store.progress_append(held, 0, lines(&["one"]), bench.now).await.unwrap().unwrap();
+    assert_eq!(progress_of(&bench, job).await, ["tool: one"]);
+}
+
+pub(crate) async fn a_panic_undoes_one_operation(mut bench: Bench) {
+    let job = bench.in_progress().await;
+    let session = bench.session(TRUSTED, 8).await;
+    let before = bench.record(job).await;
+    let wall = std::sync::Arc::new(|_: &JobRecord, task: &TaskRecord| match task.slug.as_str() {
+        "a" => panic!("a defect"),
+        _ => WALL,
+    });
+    let request = ClaimRequest { wall, ..bench.claim_request(session, 1) };
+    assert!(matches!(bench.store.claim(request).await, Err(StoreError::Panicked)));
+    assert_eq!(bench.record(job).await, before);
+    assert_eq!(bench.claim(session, 1).await.len(), 1, "the writer lives on");
+    check_sound(&bench, job).await;
 }
 
 pub(crate) async fn events_have_no_gaps(mut bench: Bench) {
