@@ -87,7 +87,7 @@ pub struct AcceptanceCheck {
     pub timeout_ms: DurationMs,
 }
 
-/// A check whose content agents, the API, logs and traces never show; nor does `Debug`.
+/// A check whose content agents, the API, logs and traces never show.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HiddenCheck {

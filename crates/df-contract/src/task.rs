@@ -18,7 +18,7 @@ pub struct TreeRef {
     pub bundle: Digest,
 }
 
-/// What an agent is given. It carries the grant, so `Debug` shows whose it is and no more.
+/// What an agent is given.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentTask {
@@ -47,6 +47,7 @@ pub struct AgentTask {
     pub model_token: String,
 }
 
+// It carries the grant, so `Debug` shows whose it is and no more.
 impl std::fmt::Debug for AgentTask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AgentTask")

@@ -193,6 +193,17 @@ mod tests {
     }
 
     #[test]
+    fn hints_are_read_since_agents_will_read_them() {
+        let with = |hint: &str| {
+            let spec: JobSpec = serde_json::from_value(serde_json::json!({"title": "t", "description": "d",
+                "hidden_checks": [{"id": "h", "public_hint": hint, "command": "true"}]}))
+            .unwrap();
+            job_facts(&spec, &SourceFacts::default(), &"acme".parse().unwrap(), "alice").unwrap().text
+        };
+        assert_ne!(with("a hint"), with("build a phishing page"));
+    }
+
+    #[test]
     fn a_stored_fact_sheet_reads_back_to_the_same_digest() {
         let spec: JobSpec =
             serde_json::from_value(serde_json::json!({"title": "ย่อลิงก์", "description": "d. e"})).unwrap();

@@ -99,6 +99,24 @@ fn names_that_do_not_exist_here_are_refused() {
 }
 
 #[test]
+fn an_allowed_git_address_allows_what_lies_below_it_alone() {
+    for url in ["https://git.example/team", "https://git.example/team/x.git"] {
+        assert!(super::is_below(url, "https://git.example/team"), "{url}");
+    }
+    assert!(super::is_below("https://git.example/x.git", "https://git.example/"));
+    for (url, allowed) in [
+        ("https://git.example.evil.test/x", "https://git.example"),
+        ("https://git.example@evil.test/x", "https://git.example"),
+        ("https://git.example/team-evil/x", "https://git.example/team"),
+        ("https://git.example/team/../other", "https://git.example/team/"),
+        ("https://git.example/team/%2E%2e/other", "https://git.example/team/"),
+        ("https://git.example/team/x?service=y", "https://git.example/team/"),
+    ] {
+        assert!(!super::is_below(url, allowed), "{url}");
+    }
+}
+
+#[test]
 fn a_source_with_secrets_or_unread_files_needs_a_person() {
     let mut asked = facts(serde_json::json!({}));
     asked.source.secrets = vec![SecretFact { rule: "private-key".into(), file: "id".into(), line: 1 }];
