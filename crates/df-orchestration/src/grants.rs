@@ -1,16 +1,19 @@
 //! Grants for attempts: what a job's decision and plan allow it to spend, signed for the proxy.
 
 use df_contract::grant::{BudgetCap, MAX_GRANT_LIFE};
-use df_contract::{Grant, GrantClaims, Tokens};
+use df_contract::{Grant, GrantClaims, Timestamp, Tokens};
 use df_control_machine::{JobRecord, TaskRecord};
 use ed25519_dalek::SigningKey;
 
-use crate::{Env, OrchestrationConfig, OrchestrationError};
+use crate::{Env, OrchestrationConfig, OrchestrationError, TenantCaps};
 
 /// Signs grants.
 #[derive(Clone)]
 pub struct GrantSigner {
     key: SigningKey,
+    /// Version of the caps that come from the configuration: rises with every start, or the proxy would keep to the
+    /// first cap it ever saw.
+    configured: u64,
 }
 
 impl std::fmt::Debug for GrantSigner {
@@ -21,7 +24,12 @@ impl std::fmt::Debug for GrantSigner {
 
 impl GrantSigner {
     pub fn new(seed: [u8; 32]) -> Self {
-        Self { key: SigningKey::from_bytes(&seed) }
+        Self { key: SigningKey::from_bytes(&seed), configured: 1 }
+    }
+
+    /// For a configuration read at `start`.
+    pub(crate) fn configured_at(self, start: Timestamp) -> Self {
+        Self { configured: start.as_millis().max(1), ..self }
     }
 
     /// The half that the proxy is given, as hex.
@@ -45,8 +53,8 @@ impl GrantSigner {
             task: task.slug.clone(),
             attempt,
             epoch: task.epoch,
-            caps: caps(record, task, config)?,
-            models: vec![model(record, config)],
+            caps: self.caps(record, task, config)?,
+            models: vec![model(record, config)?],
             issued_at: now,
             expires_at: now.plus(MAX_GRANT_LIFE),
         };
@@ -54,9 +62,17 @@ impl GrantSigner {
     }
 }
 
-/// The model that a job's attempts ask for.
-pub(crate) fn model(record: &JobRecord, config: &OrchestrationConfig) -> String {
-    record.spec.model.clone().unwrap_or_else(|| config.default_model.clone())
+/// The model that a job's attempts ask for: the job's own, or the default; where the decision does not allow the
+/// default, the first that it allows.
+pub(crate) fn model(record: &JobRecord, config: &OrchestrationConfig) -> Result<String, OrchestrationError> {
+    let wanted = record.spec.model.as_ref().unwrap_or(&config.default_model);
+    let allowed = record.decision.as_ref().and_then(|d| d.obligations.models.as_ref());
+    match allowed {
+        Some(set) if !set.contains(wanted) => {
+            set.first().cloned().ok_or(OrchestrationError::Incomplete("some model is allowed"))
+        }
+        Some(_) | None => Ok(wanted.clone()),
+    }
 }
 
 /// What one task may use in tokens: its slice of the plan, or all that the job may.
@@ -65,22 +81,27 @@ pub(crate) fn task_tokens(record: &JobRecord, task: &TaskRecord) -> Tokens {
     task.plan_task.as_ref().and_then(|p| p.tokens).map_or(job, |slice| slice.min(job))
 }
 
-/// The four levels, outermost first.
-fn caps(
-    record: &JobRecord,
-    task: &TaskRecord,
-    config: &OrchestrationConfig,
-) -> Result<Vec<BudgetCap>, OrchestrationError> {
-    let decision =
-        record.decision.as_ref().ok_or(OrchestrationError::Incomplete("agent work has a decision"))?;
-    let money = decision.obligations.money_nano_usd;
-    let tokens = task_tokens(record, task);
-    let attempt = task.attempt.map(|a| a.to_string()).unwrap_or_default();
-    let level = |account: String, nano_usd, tokens| BudgetCap { account, version: 1, nano_usd, tokens };
-    Ok(vec![
-        level(format!("tenant:{}", record.tenant), config.tenant_caps.nano_usd, config.tenant_caps.tokens),
-        level(format!("job:{}", record.id), money, Some(decision.obligations.tokens)),
-        level(format!("task:{}/{}", record.id, task.slug), money, Some(tokens)),
-        level(format!("attempt:{attempt}"), money, Some(tokens)),
-    ])
+impl GrantSigner {
+    /// The four levels, outermost first.
+    fn caps(
+        &self,
+        record: &JobRecord,
+        task: &TaskRecord,
+        config: &OrchestrationConfig,
+    ) -> Result<Vec<BudgetCap>, OrchestrationError> {
+        let decision =
+            record.decision.as_ref().ok_or(OrchestrationError::Incomplete("agent work has a decision"))?;
+        let money = decision.obligations.money_nano_usd;
+        let tokens = task_tokens(record, task);
+        let attempt = task.attempt.map(|a| a.to_string()).unwrap_or_default();
+        let level = |account: String, nano_usd, tokens| BudgetCap { account, version: 1, nano_usd, tokens };
+        let TenantCaps { nano_usd, tokens: of_tenant } = config.tenant_caps;
+        let tenant = level(format!("tenant:{}", record.tenant), nano_usd, of_tenant);
+        Ok(vec![
+            BudgetCap { version: self.configured, ..tenant },
+            level(format!("job:{}", record.id), money, Some(decision.obligations.tokens)),
+            level(format!("task:{}/{}", record.id, task.slug), money, Some(tokens)),
+            level(format!("attempt:{attempt}"), money, Some(tokens)),
+        ])
+    }
 }

@@ -20,6 +20,8 @@ pub mod work;
 pub mod workers;
 
 mod orchestrator;
+#[cfg(test)]
+mod tests;
 
 pub use config::{OrchestrationConfig, TenantCaps};
 pub use env::Env;

@@ -46,6 +46,7 @@ pub struct Parts {
 impl Orchestrator {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, policy, limits, config, env, grants, tokens, proxy } = parts;
+        let grants = grants.configured_at(env.now());
         Self { inner: Arc::new(Inner { store, policy, limits, config, env, grants, tokens, proxy }) }
     }
 

@@ -1,19 +1,21 @@
 //! The loops that need no input: they look at the store and bring every job forward. Each is safe to run at any time,
 //! any number of times, and after any crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use df_contract::api::{Revocation, Spend, UsageRow};
 use df_contract::lease::REAP_EVERY;
 use df_contract::{JobId, TaskSlug};
 use df_control_machine::{Command, CommandBody, Effect};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 use df_store::ReapRequest;
 
 use crate::env::command_id_of;
-use crate::proxy::USAGE_PAGE;
+use crate::proxy::{ProxyError, USAGE_PAGE};
 use crate::{OrchestrationError, Orchestrator};
 
 /// Every open job is looked at this often even without a hint.
@@ -30,31 +32,65 @@ impl Orchestrator {
             () = self.sweep_loop() => {}
             () = self.reap_loop() => {}
             () = self.usage_loop() => {}
+            () = self.outbox_loop() => {}
             _ = stop.wait_for(|s| *s) => {}
         }
     }
 
+    /// Every open job once a round, and a job that changed at once. What waits for the proxy has a loop of its own, so
+    /// that a proxy that hangs holds up no job.
     async fn sweep_loop(&self) {
         let mut changes = self.inner.store.subscribe();
+        let mut round = tokio::time::interval(SWEEP_EVERY);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.sweep().await;
-            let _ = tokio::time::timeout(SWEEP_EVERY, changes.recv()).await;
+            tokio::select! {
+                _ = round.tick() => self.sweep().await,
+                hint = changes.recv() => match hint {
+                    Ok(job) => {
+                        let more = std::iter::from_fn(|| changes.try_recv().ok()).take(BATCH);
+                        let changed: BTreeSet<JobId> = more.chain([job]).collect();
+                        for job in changed {
+                            self.go_on(job).await;
+                        }
+                    }
+                    // The next round sees what was missed.
+                    Err(RecvError::Lagged(_) | RecvError::Closed) => {
+                        round.tick().await;
+                        self.sweep().await;
+                    }
+                },
+            }
         }
     }
 
-    /// Advances every open job and carries out what is in the outbox.
+    /// Advances every open job.
     pub async fn sweep(&self) {
         match self.inner.store.jobs_active().await {
             Ok(ids) => {
                 for id in ids {
-                    if let Err(error) = self.advance(id).await {
-                        tracing::warn!(job = %id, error = %error, "job could not be advanced");
-                    }
+                    self.go_on(id).await;
                 }
             }
             Err(error) => tracing::error!(error = %error, "open jobs could not be listed"),
         }
-        self.dispatch_outbox().await;
+    }
+
+    /// Advances a job where nobody waits to hear of a failure: after a command that is committed, failing would tell
+    /// its sender that it was not. The next sweep tries again.
+    pub(crate) async fn go_on(&self, id: JobId) {
+        if let Err(error) = self.advance(id).await {
+            tracing::warn!(job = %id, error = %error, "job could not be advanced");
+        }
+    }
+
+    async fn outbox_loop(&self) {
+        let mut changes = self.inner.store.subscribe();
+        loop {
+            self.dispatch_outbox().await;
+            let _ = tokio::time::timeout(SWEEP_EVERY, changes.recv()).await;
+            while changes.try_recv().is_ok() {}
+        }
     }
 
     async fn reap_loop(&self) {
@@ -104,10 +140,14 @@ impl Orchestrator {
         }
         let commands = self.spend_commands(&page.rows, page.cursor);
         let jobs: Vec<JobId> = commands.iter().map(|c| c.job).collect();
-        self.inner.store.commit_spend(page.cursor, commands).await?;
-        for job in jobs {
-            if let Err(error) = self.advance(job).await {
-                tracing::debug!(job = %job, error = %error, "usage of a job that cannot be advanced");
+        let outcomes = self.inner.store.commit_spend(page.cursor, commands).await?;
+        for (job, outcome) in jobs.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(_) => self.go_on(job).await,
+                // The ledger at the proxy still has it; here it is charged to nobody.
+                Err(refused) => {
+                    tracing::error!(%job, error = %refused, "usage could not be charged to its job")
+                }
             }
         }
         Ok(page.rows.len())
@@ -151,7 +191,11 @@ impl Orchestrator {
                         tracing::error!(error = %error, "an effect could not be marked as done");
                     }
                 }
-                Err(error) => {
+                // One that is refused must not hold up the others.
+                Err(error @ ProxyError::Refused { .. }) => {
+                    tracing::warn!(job = %row.job, error = %error, "an effect was refused by the proxy");
+                }
+                Err(error @ ProxyError::Unreachable { .. }) => {
                     tracing::debug!(error = %error, "an effect waits for the proxy");
                     return;
                 }

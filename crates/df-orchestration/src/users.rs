@@ -38,18 +38,21 @@ impl Orchestrator {
             let told = "source.kind `path` is for job files; submit a bundle".to_owned();
             return Err(OrchestrationError::InvalidJob(vec![told]));
         }
-        let open = self.inner.store.jobs_active().await?.len() as u64;
-        if open >= self.inner.config.max_open_jobs {
-            return Err(OrchestrationError::QueueFull(open));
-        }
         let (command, job) = self.submission_ids(caller, key);
+        // A submission that was taken is answered again however full it has become since.
+        if key.is_none() || self.inner.store.job(job).await?.is_none() {
+            let open = self.inner.store.jobs_active().await?.len() as u64;
+            if open >= self.inner.config.max_open_jobs {
+                return Err(OrchestrationError::QueueFull(open));
+            }
+        }
         let body = CommandBody::Submit {
             tenant: caller.tenant.clone(),
             submitter: caller.identity.clone(),
             spec: Box::new(spec),
         };
         let outcome = self.send(command, job, caller.actor(Role::Submitter), body).await?;
-        self.advance(outcome.job).await?;
+        self.go_on(outcome.job).await;
         let state = self.job(outcome.job).await?.state;
         Ok(Submitted { id: outcome.job, state })
     }
@@ -107,8 +110,7 @@ impl Orchestrator {
         body: CommandBody,
     ) -> Result<JobRecord, OrchestrationError> {
         self.send(self.inner.env.command_id(), job, caller.actor(role), body).await?;
-        self.advance(job).await?;
-        self.dispatch_outbox().await;
+        self.go_on(job).await;
         self.job(job).await
     }
 }

@@ -79,9 +79,27 @@ impl Orchestrator {
         let claimed = self.inner.store.claim(request).await?;
         let mut leases = Vec::with_capacity(claimed.len());
         for (record, slug) in claimed {
-            leases.push(self.lease(&record, &slug)?);
+            match self.lease(&record, &slug) {
+                Ok(lease) => leases.push(lease),
+                // The others of this claim must reach their worker all the same.
+                Err(error) => {
+                    tracing::error!(job = %record.id, task = %slug, error = %error, "a lease could not be made");
+                    self.take_back(&record, slug, &error).await?;
+                }
+            }
         }
         Ok(leases)
+    }
+
+    async fn take_back(
+        &self,
+        record: &JobRecord,
+        slug: TaskSlug,
+        why: &OrchestrationError,
+    ) -> Result<(), OrchestrationError> {
+        let epoch = record.tasks.get(&slug).map_or(0, |task| task.epoch);
+        let body = CommandBody::Return { slug, epoch, cause: format!("the lease could not be made: {why}") };
+        self.send(self.inner.env.command_id(), record.id, self.daemon(), body).await.map(|_| ())
     }
 
     fn lease(&self, record: &JobRecord, slug: &TaskSlug) -> Result<Lease, OrchestrationError> {
@@ -127,10 +145,15 @@ impl Orchestrator {
         let mut grants = BTreeMap::new();
         for held in beat.held.iter().filter(|h| !lost.contains(h)) {
             let record = self.job(held.job).await?;
-            if let Some(task) = record.tasks.get(&held.slug)
-                && let Some(grant) = self.grant_for(&record, task)?
-            {
-                grants.insert(format!("{}/{}", held.job, held.slug), grant);
+            let Some(task) = record.tasks.get(&held.slug) else { continue };
+            match self.grant_for(&record, task) {
+                Ok(Some(grant)) => {
+                    grants.insert(format!("{}/{}", held.job, held.slug), grant);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(job = %held.job, task = %held.slug, error = %error, "a grant could not be renewed");
+                }
             }
         }
         Ok(HeartbeatReply { lost, grants })
@@ -204,7 +227,7 @@ impl Orchestrator {
             sandbox_layers: report.sandbox_layers,
         };
         self.send(command, held.job, actor, body).await?;
-        self.advance(held.job).await?;
+        self.go_on(held.job).await;
         Ok(held)
     }
 }

@@ -1,0 +1,184 @@
+//! What holds when something around a job does not answer, and what grants say.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use df_contract::api::Spend;
+use df_contract::grant::Grant;
+use df_contract::lease::{Claim, SessionOpen};
+use df_contract::task::{Product, TreeRef};
+use df_contract::{
+    AttemptOutcome, Digest, DurationMs, JobState, KeyId, Lease, LeaseKind, NanoUsd, Role, SourceFacts,
+    Timestamp, Tokens, WorkerClass,
+};
+use df_control_machine::CommandBody;
+use df_store::Store;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::grants::GrantSigner;
+use crate::lease_token::LeaseTokens;
+use crate::proxy::ProxyClient;
+use crate::users::Caller;
+use crate::{
+    Env, OperatorLimits, OrchestrationConfig, OrchestrationError, Orchestrator, Parts, TenantCaps,
+    default_bundle,
+};
+
+const SEED: [u8; 32] = [1; 32];
+const START: u64 = 1_800_000_000_000;
+
+fn made(config: OrchestrationConfig, limits: OperatorLimits, proxy: &str) -> Orchestrator {
+    // Fails only when another test was first, with the same provider.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (clock, count) = (AtomicU64::new(START), AtomicU64::new(0));
+    let env = Env::new(
+        move || Timestamp(clock.fetch_add(1, Ordering::SeqCst)),
+        move |bytes| {
+            let seed = Digest::of(&count.fetch_add(1, Ordering::SeqCst).to_le_bytes());
+            bytes.iter_mut().zip(seed.as_str().bytes().cycle()).for_each(|(byte, from)| *byte = from);
+        },
+    );
+    Orchestrator::new(Parts {
+        store: Store::memory().unwrap(),
+        policy: default_bundle().unwrap(),
+        limits,
+        config,
+        env,
+        grants: GrantSigner::new(SEED),
+        tokens: LeaseTokens::new([2; 32]),
+        proxy: ProxyClient::new(proxy, "token".to_owned()).unwrap(),
+    })
+}
+
+/// Nobody listens there.
+const NOWHERE: &str = "http://127.0.0.1:1";
+
+fn alice() -> Caller {
+    Caller {
+        identity: "alice".to_owned(),
+        tenant: "acme".parse().unwrap(),
+        roles: BTreeSet::from([Role::Submitter]),
+    }
+}
+
+fn spec() -> df_contract::JobSpec {
+    serde_json::from_value(serde_json::json!({"title": "Shorten links", "description": "A small service."}))
+        .unwrap()
+}
+
+async fn claimed(orchestrator: &Orchestrator) -> Lease {
+    let key = KeyId::mint(Timestamp(5), [5; 10]);
+    let open = SessionOpen { name: "w".to_owned(), capacity: 8 };
+    let session = orchestrator.session_open(key, WorkerClass::Trusted, open).await.unwrap().session;
+    let ask = Claim { kinds: LeaseKind::ALL.to_vec(), max: 1, wait_ms: DurationMs::ZERO };
+    orchestrator.claim(session, key, ask).await.unwrap().leases.remove(0)
+}
+
+/// The coordinator's lease of a job that was approved.
+async fn planning(orchestrator: &Orchestrator) -> Lease {
+    orchestrator.submit(&alice(), spec(), None).await.unwrap();
+    let intake = claimed(orchestrator).await;
+    let base = TreeRef { revision: format!("{:040x}", 1).parse().unwrap(), bundle: Digest::of(b"bundle") };
+    let product = Product::Intake { facts: SourceFacts::default(), base };
+    let body = CommandBody::Report {
+        slug: intake.slug.clone(),
+        epoch: intake.epoch,
+        attempt: intake.attempt,
+        outcome: Box::new(AttemptOutcome::Succeeded { product }),
+        sandbox_layers: Vec::new(),
+    };
+    let env = orchestrator.env();
+    orchestrator.send(env.command_id(), intake.job, orchestrator.daemon(), body).await.unwrap();
+    orchestrator.sweep().await;
+    let lease = claimed(orchestrator).await;
+    assert_eq!(lease.slug.as_str(), "plan");
+    lease
+}
+
+fn token_of(lease: &Lease) -> &str {
+    match &lease.work {
+        df_contract::lease::Work::Agent { task } => &task.model_token,
+        other => panic!("no agent's work: {other:?}"),
+    }
+}
+
+fn claims_of(lease: &Lease) -> df_contract::GrantClaims {
+    let key = ed25519_dalek::SigningKey::from_bytes(&SEED).verifying_key();
+    Grant::verify(token_of(lease), &key, Timestamp(START)).unwrap()
+}
+
+#[tokio::test]
+async fn a_submission_that_was_taken_is_answered_again_when_the_queue_is_full() {
+    let config = OrchestrationConfig { max_open_jobs: 1, ..OrchestrationConfig::default() };
+    let orchestrator = made(config, OperatorLimits::default(), NOWHERE);
+    let first = orchestrator.submit(&alice(), spec(), Some("k")).await.unwrap();
+    assert_eq!(orchestrator.submit(&alice(), spec(), Some("k")).await.unwrap().id, first.id);
+    for key in [None, Some("other")] {
+        let full = orchestrator.submit(&alice(), spec(), key).await.unwrap_err();
+        assert!(matches!(full, OrchestrationError::QueueFull(1)), "{full}");
+    }
+}
+
+#[tokio::test]
+async fn a_grant_names_an_allowed_model_alone() {
+    let limits = OperatorLimits { models: Some(["small".to_owned()].into()), ..OperatorLimits::default() };
+    let orchestrator = made(OrchestrationConfig::default(), limits, NOWHERE);
+    let lease = planning(&orchestrator).await;
+    assert_eq!(claims_of(&lease).models, ["small"]);
+    assert!(!format!("{lease:?}").contains(token_of(&lease)), "a lease shows no grant");
+}
+
+#[tokio::test]
+async fn caps_of_the_configuration_get_a_new_version_with_every_start() {
+    let tenant_caps = TenantCaps { nano_usd: Some(NanoUsd(5)), tokens: Some(Tokens(7)) };
+    let config = OrchestrationConfig { tenant_caps, ..OrchestrationConfig::default() };
+    let lease = planning(&made(config, OperatorLimits::default(), NOWHERE)).await;
+    let caps = claims_of(&lease).caps;
+    assert_eq!((caps[0].account.as_str(), caps[0].tokens), ("tenant:acme", Some(Tokens(7))));
+    assert!(caps[0].version >= START, "{caps:?}");
+}
+
+#[tokio::test]
+async fn a_refused_effect_holds_up_no_other() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let served = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&served);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 4096];
+            let _ = stream.read(&mut asked).await.unwrap();
+            let refuses = count.fetch_add(1, Ordering::SeqCst) == 0;
+            let status = if refuses { "400 Bad Request" } else { "204 No Content" };
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let orchestrator = made(OrchestrationConfig::default(), OperatorLimits::default(), &address);
+    for _ in 0..2 {
+        let job = planning(&orchestrator).await.job;
+        orchestrator.cancel(&alice(), job, "done".to_owned()).await.unwrap();
+    }
+    assert_eq!(orchestrator.store().outbox_due(9).await.unwrap().len(), 2);
+    orchestrator.dispatch_outbox().await;
+    assert_eq!(served.load(Ordering::SeqCst), 2);
+    assert_eq!(orchestrator.store().outbox_due(9).await.unwrap().len(), 1, "the refused one is kept");
+}
+
+#[tokio::test]
+async fn a_job_that_reached_its_cap_is_paused_and_its_leases_end() {
+    let orchestrator = made(OrchestrationConfig::default(), OperatorLimits::default(), NOWHERE);
+    let lease = planning(&orchestrator).await;
+    let spend = Spend { calls: 1, input_tokens: Tokens(u64::MAX), ..Spend::default() };
+    let body = CommandBody::RecordSpend { slug: lease.slug.clone(), spend, through: 1 };
+    let env = orchestrator.env();
+    orchestrator.send(env.command_id(), lease.job, orchestrator.daemon(), body).await.unwrap();
+    orchestrator.sweep().await;
+    assert_eq!(orchestrator.job(lease.job).await.unwrap().state, JobState::Paused);
+    assert!(orchestrator.held(&lease.token.0).await.is_err());
+    // Resuming without more budget pauses it again, and nothing is leased in between.
+    let resumed = orchestrator.resume(&alice(), lease.job).await.unwrap();
+    assert_eq!(resumed.state, JobState::Paused);
+}
