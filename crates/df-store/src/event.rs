@@ -1,6 +1,6 @@
 //! What watchers see of a transition.
 
-use df_contract::{EventKind, JobState};
+use df_contract::{EventKind, JobEventView, JobState, TaskState};
 use df_control_machine::{AuditBody, AuditDraft};
 
 /// The event of one audit draft, when it is one that watchers are told.
@@ -42,5 +42,29 @@ pub(crate) fn of(draft: &AuditDraft, actor: &str) -> Option<EventKind> {
         | AuditBody::OutputJudged { .. }
         | AuditBody::Spent { .. }
         | AuditBody::Delivered { .. } => None,
+    }
+}
+
+/// The line of the daemon's log for an event that was committed. Causes and comments stay out: they quote what agents
+/// and people wrote.
+pub(crate) fn log(JobEventView { job, event, .. }: &JobEventView) {
+    match event {
+        EventKind::JobState { from, to, actor, cause: _ } => {
+            tracing::info!(%job, from = from.map(JobState::as_str), to = to.as_str(), actor, "job moved");
+        }
+        EventKind::TaskState { slug, from, to, epoch, cause: _ } => {
+            tracing::info!(%job, task = %slug, from = from.map(TaskState::as_str), to = to.as_str(), epoch, "task moved");
+        }
+        EventKind::Decision { decision } => {
+            tracing::info!(%job, verdict = decision.verdict.as_str(), facts = %decision.facts, policy = %decision.policy, "job judged");
+        }
+        EventKind::ApprovalRequested { subject, needed } => {
+            tracing::info!(%job, subject, needed, "approval requested");
+        }
+        EventKind::ApprovalVote { by, approved, comment: _ } => {
+            tracing::info!(%job, by, approved, "vote counted")
+        }
+        // Live output has its own place.
+        EventKind::Progress { .. } => {}
     }
 }

@@ -3,12 +3,12 @@
 //! While one group is being synced the next one gathers, so the number of transitions per sync follows the load
 //! without any artificial delay. An operation is acknowledged after the commit of its group and never before.
 
-use df_contract::JobId;
+use df_contract::{JobEventView, JobId};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::StoreError;
 use crate::rows::{Kept, Rows};
 use crate::transition::Tx;
+use crate::{StoreError, event};
 
 /// Most operations in one commit.
 const MAX_GROUP: usize = 512;
@@ -153,26 +153,36 @@ fn commit_group(engine: &mut impl Engine, mut group: Vec<Box<dyn Op>>, hints: &b
     });
     let (changed, fate) = match fate {
         Ok(changed) => (changed, Ok(())),
-        Err(why) => (Vec::new(), Err(why)),
+        Err(why) => (Changed::default(), Err(why)),
     };
+    // Only what is committed has happened.
+    changed.events.iter().for_each(event::log);
     for op in group {
         op.finish(fate.clone());
     }
-    for job in changed {
+    for job in changed.jobs {
         // Nobody may be listening.
         hints.send(job).ok();
     }
 }
 
-fn run_group(engine: &mut impl Engine, group: &mut [Box<dyn Op>]) -> Kept<Vec<JobId>> {
-    let mut changed = Vec::new();
+/// What a group did.
+#[derive(Default)]
+struct Changed {
+    jobs: Vec<JobId>,
+    events: Vec<JobEventView>,
+}
+
+fn run_group(engine: &mut impl Engine, group: &mut [Box<dyn Op>]) -> Kept<Changed> {
+    let mut changed = Changed::default();
     engine.begin()?;
     for op in group.iter_mut() {
         engine.op_begin()?;
-        let mut tx = Tx { rows: engine.as_rows(), changed: Default::default() };
+        let mut tx = Tx { rows: engine.as_rows(), changed: Default::default(), events: Vec::new() };
         match op.run(&mut tx) {
             Ran::Keep => {
-                changed.extend(std::mem::take(&mut tx.changed));
+                changed.jobs.extend(std::mem::take(&mut tx.changed));
+                changed.events.append(&mut tx.events);
                 engine.op_keep()?;
             }
             Ran::Undo => engine.op_undo()?,

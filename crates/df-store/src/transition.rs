@@ -10,10 +10,11 @@ use crate::row::{CommandRow, JobRow, Outcome};
 use crate::rows::{Kept, Rows};
 use crate::{Refused, StoreError, event};
 
-/// One operation's view of the rows, and the jobs it touched.
+/// One operation's view of the rows, the jobs it touched, and what happened to them.
 pub(crate) struct Tx<'a> {
     pub(crate) rows: &'a mut dyn Rows,
     pub(crate) changed: BTreeSet<JobId>,
+    pub(crate) events: Vec<JobEventView>,
 }
 
 /// Applies `command`, or returns the outcome it had when it came first.
@@ -84,6 +85,7 @@ fn write(
     effects.iter().try_for_each(|effect| tx.rows.outbox_insert(outcome.job, effect, command.at))?;
     tx.rows.command_insert(command.id, &CommandRow { digest, outcome })?;
     tx.changed.insert(outcome.job);
+    tx.events.extend(events);
     Ok(outcome)
 }
 
