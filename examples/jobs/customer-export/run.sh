@@ -30,6 +30,12 @@ if "$devfactory" approve "$job"; then echo "the submitter was allowed to approve
 say "bob-approver approves"
 DEVFACTORY_API_KEY="$approver" "$devfactory" approve "$job" --comment "Masking reduces what leaves production."
 
-say "the job goes on"
+say "the job goes on: planned, built, validated; then the delivery to production waits as well"
+until case "$(state)" in AWAITING_APPROVAL | COMPLETED | FAILED | REJECTED | CANCELLED | PAUSED) true ;; *) false ;; esac; do sleep 0.5; done
+"$devfactory" status "$job"
+[ "$(state)" = AWAITING_APPROVAL ] || { echo "expected AWAITING_APPROVAL for the delivery, got $(state)" >&2; exit 1; }
+
+say "bob-approver has seen the result and approves its delivery"
+DEVFACTORY_API_KEY="$approver" "$devfactory" approve "$job" --comment "The export holds masked addresses only."
 "$devfactory" watch "$job"
 [ "$(state)" = COMPLETED ] || { echo "the job ended in $(state)" >&2; exit 1; }
