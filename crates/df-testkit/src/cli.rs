@@ -1,16 +1,22 @@
 //! The command line, run to its end.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use df_contract::Problem;
 use serde::de::DeserializeOwned;
 
 use crate::binaries::binary;
+use crate::factory::TestFactory;
 use crate::limit::Limit;
 use crate::process::Program;
+
+/// How long a command that is told to end may take.
+const END_WITHIN: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What a command printed and how it ended.
 #[derive(Debug, Clone)]
@@ -59,7 +65,8 @@ pub(crate) fn run(program: Program, scratch: &Path, limit: Limit) -> CliOutput {
     let mut command = program.command();
     command.stdout(Stdio::from(out.reopen().expect("its handle")));
     command.stderr(Stdio::from(err.reopen().expect("its handle")));
-    let mut child = command.spawn().expect("a command that can be started");
+    // A group of its own, so that what it started can be ended with it.
+    let mut child = command.process_group(0).spawn().expect("a command that can be started");
     let text = |file: &tempfile::NamedTempFile| {
         String::from_utf8_lossy(&std::fs::read(file.path()).expect("its output")).into_owned()
     };
@@ -69,9 +76,7 @@ pub(crate) fn run(program: Program, scratch: &Path, limit: Limit) -> CliOutput {
             break status;
         }
         if begun.elapsed() > limit.time() {
-            let pid = rustix::process::Pid::from_child(&child);
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
-            let _ = child.wait();
+            end_group(&mut child);
             panic!(
                 "{} {:?} did not end within {limit:?}:\n{}\n{}",
                 program.name,
@@ -80,7 +85,37 @@ pub(crate) fn run(program: Program, scratch: &Path, limit: Limit) -> CliOutput {
                 text(&err)
             );
         }
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(LOOK_EVERY);
     };
     CliOutput { code: status.code(), stdout: text(&out), stderr: text(&err) }
+}
+
+/// Tells the command and what it started to end, and kills what does not.
+fn end_group(child: &mut std::process::Child) {
+    use rustix::process::{Pid, Signal, kill_process_group};
+    let group = Pid::from_child(child);
+    let _ = kill_process_group(group, Signal::INT);
+    let begun = Instant::now();
+    while begun.elapsed() < END_WITHIN && !matches!(child.try_wait(), Ok(Some(_))) {
+        std::thread::sleep(LOOK_EVERY);
+    }
+    let _ = kill_process_group(group, Signal::KILL);
+    let _ = child.wait();
+}
+
+/// Runs a script of the examples against `factory`, as its admin.
+pub fn run_script(factory: &TestFactory, script: &Path, limit: Limit) -> CliOutput {
+    let (url, devfactory) = (factory.daemon_url(), binary("devfactory"));
+    let env = [
+        ("DEVFACTORY_URL", url.as_str()),
+        ("DEVFACTORY_API_KEY", factory.admin().key()),
+        ("DEVFACTORY", devfactory.to_str().expect("a path in UTF-8")),
+    ];
+    let env = env.iter().map(|(k, v)| (OsString::from(k), OsString::from(v))).collect();
+    let home = factory.root().to_owned();
+    run(
+        Program { name: "script", path: script.to_owned(), args: Vec::new(), env, home },
+        factory.root(),
+        limit,
+    )
 }

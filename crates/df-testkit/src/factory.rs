@@ -90,8 +90,10 @@ impl TestFactory {
         let layout = Layout::new(root.path());
         let ports = Ports { daemon: port::draw(), proxy: port::draw() };
         config::write(&layout, &setup, ports);
-        let init: Vec<OsString> = ["init", "--data-dir"].iter().map(OsString::from).collect();
-        let init = init.into_iter().chain([layout.daemon_dir.clone().into_os_string()]).collect();
+        // First, because the proxy wants the public half of the grant key before there is a daemon.
+        let mut init: Vec<OsString> =
+            vec!["init".into(), "--data-dir".into(), layout.daemon_dir.clone().into()];
+        init.extend(key_args(&layout));
         cli::run(cli::program("devfactoryd", root.path(), init, &[]), root.path(), Limit::PROCESS)
             .succeeded();
 
@@ -223,9 +225,13 @@ fn with_config(path: &Path) -> Vec<OsString> {
 fn daemon_args(layout: &Layout) -> Vec<OsString> {
     let mut args: Vec<OsString> = vec!["serve".into()];
     args.extend(with_config(&layout.daemon_config));
-    args.extend(["--admin-key-file".into(), layout.admin_key.clone().into_os_string()]);
-    args.extend(["--worker-key-file".into(), layout.worker_key.clone().into_os_string()]);
+    args.extend(key_args(layout));
     args
+}
+
+fn key_args(layout: &Layout) -> Vec<OsString> {
+    let (admin, worker) = (layout.admin_key.clone(), layout.worker_key.clone());
+    vec!["--admin-key-file".into(), admin.into(), "--worker-key-file".into(), worker.into()]
 }
 
 fn read_key(path: &Path) -> String {

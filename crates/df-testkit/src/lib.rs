@@ -20,18 +20,22 @@ mod api;
 mod binaries;
 mod cli;
 mod factory;
+mod jobs;
 mod limit;
 mod model;
 mod port;
 mod process;
 mod secrets;
+mod torture;
 
 pub use api::{Api, ApiError};
-pub use cli::{CliOutput, run_cli};
+pub use cli::{CliOutput, run_cli, run_script};
 pub use factory::{Member, Model, Setup, TestFactory};
+pub use jobs::{file_task, planned_job, write_file_task};
 pub use limit::{Limit, full_run, poll};
 pub use model::{Ask, Reply, ScriptedModel, Tally};
 pub use secrets::files_with;
+pub use torture::Torture;
 
 /// The root of the source tree.
 pub fn repository() -> std::path::PathBuf {

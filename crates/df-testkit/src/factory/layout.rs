@@ -36,13 +36,19 @@ impl Layout {
         layout
     }
 
+    /// The seed of the daemon's signing key, in hex.
+    pub(super) fn grant_key(&self) -> PathBuf {
+        self.daemon_dir.join("grant.key")
+    }
+
     /// The files in which keys belong.
     pub(super) fn key_files(&self) -> Vec<PathBuf> {
         vec![
             self.admin_key.clone(),
             self.worker_key.clone(),
             self.proxy_token.clone(),
-            self.daemon_dir.join("grant.key"),
+            self.grant_key(),
+            self.daemon_dir.join("lease.key"),
         ]
     }
 }

@@ -90,10 +90,16 @@ impl TestFactory {
             ("the admin key", &self.layout.admin_key),
             ("the worker key", &self.layout.worker_key),
             ("the proxy's admin token", &self.layout.proxy_token),
+            ("the grant key", &self.layout.grant_key()),
         ] {
             found.push((name, super::read_key(path)));
         }
         found
+    }
+
+    /// The seed of the key that signs grants, in hex.
+    pub fn grant_seed(&self) -> String {
+        super::read_key(&self.layout.grant_key())
     }
 
     /// The files in which secrets belong.

@@ -1,0 +1,6 @@
+//! Bad input and broken surroundings: each fault is a clear, coded error.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod agents;
+mod requests;
+mod surroundings;
