@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 pub(crate) use client::{Client, Frame};
 pub(crate) use request::ChatRequest;
 
-use crate::accounts::{Account, Backend, Cause, Failure, Retry};
+use crate::accounts::{Account, Backend, Cause, Failure, OpenAi, Retry};
 use crate::clock;
 use crate::config::Price;
 use crate::core::Core;
@@ -56,6 +56,14 @@ pub(crate) enum Ended {
 impl Ended {
     fn failed(what: &str) -> Self {
         Ended::Failed(Failure::Provider { what: what.into(), maybe_billed: true })
+    }
+
+    /// What is told of a failure, wherever the provider said it, does not hold the account's key.
+    fn redacted(self, server: &OpenAi) -> Self {
+        match self {
+            Ended::Failed(failure) => Ended::Failed(failure.redacted(server.key.as_ref())),
+            ended @ (Ended::Answered { .. } | Ended::BrokenOff | Ended::Mismatch(_)) => ended,
+        }
     }
 }
 
@@ -186,8 +194,14 @@ async fn attempt(
     let _counted = account.enter();
     let ended = match &account.backend {
         Backend::Recorded(recording) => recorded::answer(recording, call, client).await,
-        Backend::OpenAi(server) if call.request.stream => stream::answer(core, call, server, client).await,
-        Backend::OpenAi(server) => whole::answer(core, call, server, client).await,
+        Backend::OpenAi(server) => {
+            let ended = if call.request.stream {
+                stream::answer(core, call, server, client).await
+            } else {
+                whole::answer(core, call, server, client).await
+            };
+            ended.redacted(server)
+        }
     };
     let outcome = match &ended {
         Ended::Answered { usage: Some(usage), .. } => Outcome::Settled(charge(price, *usage)),

@@ -28,6 +28,10 @@ const LEDGER_QUEUE: usize = 1024;
 /// Most rows of one page of usage.
 pub(crate) const MAX_PAGE: u32 = 1000;
 
+/// Most tokens that one call can ask for or be said to have used. More is a lie or a mistake, and sums of it would not
+/// fit the file.
+pub(crate) const MAX_CALL_TOKENS: u64 = 1 << 32;
+
 /// Why the ledger did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LedgerError {

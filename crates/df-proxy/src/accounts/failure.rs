@@ -5,7 +5,7 @@ use df_contract::{DurationMs, Timestamp};
 use serde_json::Value;
 
 use super::{Account, Cause};
-use crate::config::Limits;
+use crate::config::{Limits, Secret};
 
 /// The longest that a provider's own `retry-after` keeps an account out.
 const MAX_RETRY_AFTER: DurationMs = DurationMs(10 * 60 * 1000);
@@ -66,6 +66,15 @@ impl Failure {
             Failure::NoModel => "model missing",
             Failure::Request { .. } => "request refused",
         }
+    }
+
+    /// Without the account's key, which some providers quote.
+    pub(crate) fn redacted(mut self, key: Option<&Secret>) -> Self {
+        if let (Failure::Request { code, message, .. }, Some(key)) = (&mut self, key) {
+            *message = key.redact(message);
+            *code = code.take().map(|code| key.redact(&code));
+        }
+        self
     }
 
     /// Takes the account out if the failure concerns it.

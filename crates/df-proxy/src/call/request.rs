@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::config::OutputLimit;
 use crate::error::CallError;
+use crate::ledger::MAX_CALL_TOKENS;
 use crate::recording::Fingerprint;
 
 /// Bytes of a request that count as one token before the provider has said.
@@ -58,13 +59,18 @@ impl ChatRequest {
         if !(1..=MAX_CHOICES).contains(&choices) {
             return Err(CallError::Invalid(format!("`n` must be 1 to {MAX_CHOICES}")));
         }
-        let limits = (field(&fields, "max_completion_tokens")?, field(&fields, "max_tokens")?);
+        // Two names of one limit. A server may heed either, so the lower is the limit, and only one is passed on.
+        let limits = [field(&fields, "max_completion_tokens")?, field(&fields, "max_tokens")?];
+        let max_output = limits.into_iter().flatten().min();
+        if max_output.is_some_and(|n: u64| n > MAX_CALL_TOKENS) {
+            return Err(CallError::Invalid(format!("the limit on output must be at most {MAX_CALL_TOKENS}")));
+        }
         Ok(Self {
             model,
             stream: field(&fields, "stream")?.unwrap_or(false),
             wants_usage: field::<StreamOptions>(&fields, "stream_options")?
                 .is_some_and(|o| o.include_usage == Some(true)),
-            max_output: limits.0.or(limits.1),
+            max_output,
             choices,
             bytes: body.len() as u64,
             fields,
@@ -91,9 +97,10 @@ impl ChatRequest {
         };
         let mut fields = self.fields.clone();
         fields.insert("model".into(), raw(model.into())?);
-        if self.max_output.is_none() {
-            fields.insert(limit.field().into(), raw(default_output.into())?);
+        for either in [OutputLimit::MaxTokens, OutputLimit::MaxCompletionTokens] {
+            fields.remove(either.field());
         }
+        fields.insert(limit.field().into(), raw(self.max_output.unwrap_or(default_output).into())?);
         if self.stream {
             let given = self.fields.get("stream_options").and_then(|o| serde_json::from_str(o.get()).ok());
             let mut options = given.filter(Value::is_object).unwrap_or_else(|| json!({}));
@@ -155,6 +162,21 @@ mod tests {
     }
 
     #[test]
+    fn the_output_is_bounded_by_what_was_reserved_and_by_nothing_else() {
+        let text = r#"{"model":"m","messages":[{}],"max_completion_tokens":1,"max_tokens":900000}"#;
+        let r = parse(text).unwrap();
+        assert_eq!(r.output_estimate(500), Tokens(1));
+        for limit in [OutputLimit::MaxTokens, OutputLimit::MaxCompletionTokens] {
+            let body: Value = serde_json::from_slice(&r.body_for("m", limit, 500).unwrap()).unwrap();
+            let sent: Vec<_> = ["max_tokens", "max_completion_tokens"]
+                .into_iter()
+                .filter_map(|name| Some((name, body.get(name)?.as_u64()?)))
+                .collect();
+            assert_eq!(sent, [(limit.field(), 1)]);
+        }
+    }
+
+    #[test]
     fn wrong_requests_are_named() {
         for (text, expect) in [
             ("nonsense", "no chat completion request"),
@@ -163,6 +185,7 @@ mod tests {
             (r#"{"model":"m","messages":[]}"#, "`messages`"),
             (r#"{"model":"m","messages":[{}],"max_tokens":-1}"#, "`max_tokens`"),
             (r#"{"model":"m","messages":[{}],"n":1000}"#, "`n`"),
+            (r#"{"model":"m","messages":[{}],"max_tokens":18446744073709551615}"#, "at most"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(matches!(error, CallError::Invalid(_)) && error.to_string().contains(expect), "{error}");

@@ -133,6 +133,8 @@ impl Relay {
             let told = if self.begun { Ended::BrokenOff } else { Ended::Failed(classify_in_stream(&chunk)) };
             return Some(Stop::Told(told));
         }
+        // A line end within JSON means nothing there; to the client it would end the event's line.
+        let data = if data.contains(['\n', '\r']) { chunk.to_string() } else { data };
         self.take(data, &chunk, client).await;
         None
     }

@@ -45,6 +45,7 @@ impl Config {
         let positive = [
             ("max_in_flight", l.max_in_flight as u64),
             ("max_request_bytes", l.max_request_bytes as u64),
+            ("body_timeout_ms", l.body_timeout_ms),
             ("default_output_tokens", l.default_output_tokens),
             ("request_timeout_ms", l.request_timeout_ms),
             ("idle_timeout_ms", l.idle_timeout_ms),

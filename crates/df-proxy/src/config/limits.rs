@@ -12,6 +12,8 @@ pub struct Limits {
     pub max_in_flight: usize,
     /// Most bytes of a request.
     pub max_request_bytes: usize,
+    /// How long a request's body may take to arrive.
+    pub body_timeout_ms: u64,
     /// Output tokens assumed, and asked for, when a request names no limit.
     pub default_output_tokens: u64,
     /// A whole call, over all accounts.
@@ -41,6 +43,7 @@ impl Default for Limits {
         Self {
             max_in_flight: 256,
             max_request_bytes: 16 * 1024 * 1024,
+            body_timeout_ms: 60 * 1000,
             default_output_tokens: 8192,
             request_timeout_ms: 30 * 60 * 1000,
             idle_timeout_ms: 5 * 60 * 1000,
@@ -57,6 +60,9 @@ impl Default for Limits {
 }
 
 impl Limits {
+    pub(crate) fn body_timeout(&self) -> Duration {
+        Duration::from_millis(self.body_timeout_ms)
+    }
     pub(crate) fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.request_timeout_ms)
     }

@@ -39,7 +39,9 @@ async fn let_in(core: Arc<Core>, request: Request) -> Result<(bool, Receiver<Fra
         .map_err(|_| CallError::Busy(core.limits.max_in_flight))?;
     let alive = core.alive.upgrade().ok_or(CallError::Lost)?;
     let limit = core.limits.max_request_bytes;
-    let body = to_bytes(request.into_body(), limit).await.map_err(|error| {
+    let read = timeout(core.limits.body_timeout(), to_bytes(request.into_body(), limit)).await;
+    let read = read.map_err(|_elapsed| CallError::Invalid("the body did not arrive in time".into()))?;
+    let body = read.map_err(|error| {
         // axum names the cause only in its text.
         let too_large = std::error::Error::source(&error).is_some_and(|e| e.to_string().contains("limit"));
         if too_large {

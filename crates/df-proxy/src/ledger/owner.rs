@@ -89,6 +89,8 @@ pub(super) fn run(
         }
     };
     owner.flush();
+    // The file is closed when the caller hears of it, so that somebody else may open or remove it.
+    drop(owner);
     if let Some(reply) = closed {
         let _nobody = reply.send(());
     }

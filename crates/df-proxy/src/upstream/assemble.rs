@@ -3,6 +3,7 @@
 use df_contract::{Timestamp, Tokens};
 use serde_json::{Map, Value, json};
 
+use crate::ledger::MAX_CALL_TOKENS;
 use crate::recording::Response;
 
 /// Most tool calls of one message.
@@ -16,10 +17,12 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// From a completion or a chunk; none if it does not say.
+    /// From a completion or a chunk; none if it does not say, or says what cannot be.
     pub(crate) fn of(body: &Value) -> Option<Self> {
         let usage = body["usage"].as_object()?;
-        let tokens = |name: &str| usage.get(name).and_then(Value::as_u64).map(Tokens);
+        let tokens = |name: &str| {
+            usage.get(name).and_then(Value::as_u64).filter(|n| *n <= MAX_CALL_TOKENS).map(Tokens)
+        };
         Some(Self { input: tokens("prompt_tokens")?, output: tokens("completion_tokens")? })
     }
 

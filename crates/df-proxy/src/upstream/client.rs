@@ -55,7 +55,7 @@ impl Clients {
             return Ok(Opened { response, is_json });
         }
         let retry_after = retry_after(&response);
-        let body = tokio::time::timeout(ERROR_TIMEOUT, refusal(response, server)).await.unwrap_or_default();
+        let body = tokio::time::timeout(ERROR_TIMEOUT, refusal(response)).await.unwrap_or_default();
         Err(classify(status, retry_after, &body))
     }
 }
@@ -72,8 +72,8 @@ fn retry_after(response: &Response) -> Option<DurationMs> {
     number("retry-after").map(DurationMs::from_secs).or_else(|| number("retry-after-ms").map(DurationMs))
 }
 
-/// The body of a refusal without the key, which some providers quote.
-async fn refusal(mut response: Response, server: &OpenAi) -> Value {
+/// The body of a refusal.
+async fn refusal(mut response: Response) -> Value {
     let mut bytes = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
         bytes.extend_from_slice(&chunk);
@@ -82,9 +82,8 @@ async fn refusal(mut response: Response, server: &OpenAi) -> Value {
             break;
         }
     }
-    let text = String::from_utf8_lossy(&bytes);
-    let text = server.key.as_ref().map_or_else(|| text.to_string(), |key| key.redact(&text));
-    serde_json::from_str(&text).unwrap_or(Value::String(text))
+    serde_json::from_slice(&bytes)
+        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// The whole body of an answer, up to [`MAX_RESPONSE_BYTES`].

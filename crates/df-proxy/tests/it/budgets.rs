@@ -99,3 +99,35 @@ async fn more_calls_than_may_be_served_are_told_to_come_back() {
     upstream.release();
     assert!(first.text().await.unwrap().ends_with("[DONE]\n\n"));
 }
+
+#[tokio::test]
+async fn a_count_that_cannot_be_true_is_not_believed_and_does_not_spoil_the_ledger() {
+    let mut absurd = json!({"choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}]});
+    absurd["usage"] = json!({"prompt_tokens": u64::MAX, "completion_tokens": 1});
+    let upstream = Upstream::new([Say::Whole(absurd)]).await;
+    let proxy = Harness::new(&accounts(&[&upstream])).await;
+    for _ in 0..2 {
+        assert_eq!(proxy.call(&ask(false)).await.status(), 200);
+    }
+    let again = Harness::within(proxy.stop().await, &accounts(&[&upstream])).await;
+    let rows = again.usage(2).await;
+    assert!(rows.iter().all(|r| r.estimated && r.output_tokens.0 == 20), "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_never_sends_its_body_gives_its_place_back() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let upstream = Upstream::new([whole("hi")]).await;
+    let limits = "[limits]\nmax_in_flight = 1\nbody_timeout_ms = 50\n";
+    let proxy = Harness::new(&(accounts(&[&upstream]) + limits)).await;
+    let mut slow = tokio::net::TcpStream::connect(proxy.proxy.address()).await.unwrap();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {}\r\ncontent-length: 9\r\n\r\n",
+        proxy.grant(&claims())
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("in time"), "{answer}");
+    assert_eq!(proxy.call(&ask(false)).await.status(), 200);
+}

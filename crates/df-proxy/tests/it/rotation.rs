@@ -131,6 +131,36 @@ async fn a_refused_request_keeps_its_status_and_loses_the_key() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_quoted_under_status_200_or_escaped_is_lost_too() {
+    let error = json!({"error": {"type": "invalid_request_error", "code": KEY_TEXT,
+                                 "message": format!("no such key: {KEY_TEXT}")}});
+    let escaped = error.to_string().replace("sk-test", "\\u0073k-test");
+    for (stream, bad) in [
+        (false, Say::Whole(error.clone())),
+        (true, Say::Whole(error.clone())),
+        (true, Say::Stream(vec![error], After::Done)),
+        (false, Say::Raw(400, "application/json", escaped.leak())),
+    ] {
+        let upstream = Upstream::new([bad.clone()]).await;
+        let proxy = Harness::new(&accounts(&[&upstream])).await;
+        let response = proxy.call(&ask(stream)).await;
+        assert_eq!(response.status(), 400, "{bad:?}");
+        let text = response.text().await.unwrap();
+        assert!(text.contains("no such key: [redacted]") && !text.contains(KEY_TEXT), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_of_several_lines_reaches_the_client_as_one() {
+    let text = "data: {\"choices\":[{\"index\":0,\ndata: \"delta\":{\"content\":\"hi\"},\r \"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let upstream = Upstream::new([Say::Raw(200, "text/event-stream", text)]).await;
+    let proxy = Harness::new(&accounts(&[&upstream])).await;
+    let got = events(&proxy.call(&ask(true)).await.text().await.unwrap());
+    assert_eq!(spelt(&got), "hi");
+    assert!(got.iter().all(|data| !data.contains(['\n', '\r'])), "{got:?}");
+}
+
+#[tokio::test]
 async fn after_the_first_token_a_failure_is_an_error_event_and_a_clean_end() {
     let begun = vec![chunk(json!({"content": "half"}), Value::Null)];
     let mut error_after = begun.clone();

@@ -19,6 +19,8 @@ use tokio::sync::Semaphore;
 pub(crate) enum Say {
     Status(u16, &'static [(&'static str, &'static str)], Value),
     Whole(Value),
+    /// Status, content type and body as they are.
+    Raw(u16, &'static str, &'static str),
     /// Events, then what comes after them.
     Stream(Vec<Value>, After),
 }
@@ -101,6 +103,9 @@ async fn say(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> R
             response
         }
         Say::Whole(body) => axum::Json(body).into_response(),
+        Say::Raw(status, kind, body) => {
+            (StatusCode::from_u16(status).unwrap(), [(header::CONTENT_TYPE, kind)], body).into_response()
+        }
         Say::Stream(events, after) => stream(events, after, shared.released),
     }
 }
