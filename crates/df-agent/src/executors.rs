@@ -17,6 +17,7 @@ mod stop;
 mod validate;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use df_contract::lease::{Report, Work};
@@ -85,7 +86,9 @@ impl Executors {
     ) -> Result<Self, GitError> {
         let attempts = work_dir.join("attempts");
         clear(&attempts).map_err(GitError::io("clear", &attempts))?;
-        std::fs::create_dir_all(&attempts).map_err(GitError::io("make", &attempts))?;
+        // Sources and hidden checks lie here in the clear: no business of other accounts on this machine.
+        let mut private = std::fs::DirBuilder::new();
+        private.recursive(true).mode(0o700).create(&attempts).map_err(GitError::io("make", &attempts))?;
         let git = Git::new(&work_dir.join("empty-home"))?;
         Ok(Self { sandbox, git, http, config, attempts, clock })
     }
@@ -119,8 +122,9 @@ impl Executors {
         let result = match &lease.work {
             Work::Intake { source, protected_paths: _ } => intake::run(&bench, source).await,
             Work::Agent { task } => agent::run(&bench, task).await,
-            Work::Integrate { task, title, head, change, paths, role, checks } => {
-                let merge = integrate::Merge { task, title, head, change, paths, role: *role, checks };
+            Work::Integrate { task, title, head, change, paths, protected_paths, role, checks } => {
+                let (role, protected) = (*role, protected_paths);
+                let merge = integrate::Merge { task, title, head, change, paths, protected, role, checks };
                 integrate::run(&bench, merge).await
             }
             Work::Validate { base, head, acceptance, hidden } => {

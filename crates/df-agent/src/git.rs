@@ -22,6 +22,8 @@ pub use process::Git;
 pub use repo::{Repo, SourceHead};
 pub use unpack::{pack_tar, unpack_tar};
 
+use df_sandbox::collect::is_git_name;
+
 /// Most files in a tree, and most bytes in all of them and in one.
 pub const MAX_TREE_FILES: usize = 50_000;
 pub const MAX_TREE_BYTES: u64 = 512 * 1024 * 1024;
@@ -36,11 +38,7 @@ pub fn is_safe_path(path: &str) -> bool {
         && !path.starts_with('/')
         && !path.chars().any(char::is_control)
         && path.split('/').all(|part| {
-            !part.is_empty()
-                && part != "."
-                && part != ".."
-                && part.len() < 256
-                && !part.eq_ignore_ascii_case(".git")
+            !part.is_empty() && part != "." && part != ".." && part.len() < 256 && !is_git_name(part)
         })
 }
 
@@ -53,8 +51,20 @@ mod tests {
         for good in ["a", "a/b.py", ".github/ci.yml", "ไทย/ก.txt", "a b", ".gitignore", "x.git"] {
             assert!(is_safe_path(good), "{good}");
         }
-        for bad in ["", "/a", "../a", "a/../b", "a//b", "./a", ".git", "a/.GIT/config", "a\nb", "a/", "a\0b"]
-        {
+        for bad in [
+            "",
+            "/a",
+            "../a",
+            "a/../b",
+            "a//b",
+            "./a",
+            ".git",
+            "a/.GIT/config",
+            "a/git~1/config",
+            "a\nb",
+            "a/",
+            "a\0b",
+        ] {
             assert!(!is_safe_path(bad), "{bad:?}");
         }
     }

@@ -32,8 +32,8 @@ impl Rights {
     }
 
     /// Rights of a change that is merged.
-    pub(crate) fn new(role: Role, paths: &[String]) -> Self {
-        Self { role, paths: paths.to_vec(), protected: Vec::new() }
+    pub(crate) fn new(role: Role, paths: &[String], protected: &[String]) -> Self {
+        Self { role, paths: paths.to_vec(), protected: protected.to_vec() }
     }
 
     #[cfg(test)]

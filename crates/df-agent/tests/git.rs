@@ -160,6 +160,22 @@ async fn merges_join_histories_and_name_conflicts() {
 }
 
 #[tokio::test]
+async fn a_merge_never_carries_a_change_to_another_path() {
+    let b = Bench::new();
+    let repo = b.repo("repo").await;
+    let text = "1\n2\n3\n4\n5\n6\n7\n8\n";
+    let base = commit(&repo, &b.tree("t0", &[("src/x", text), ("keep", "k")]), "b/1", None).await;
+    // The job's branch has moved the file; the change edits it where it was.
+    let ours = commit(&repo, &b.tree("t1", &[("deploy/x", text), ("keep", "k")]), "b/2", Some(&base)).await;
+    let edited = format!("{text}evil\n");
+    let tree = b.tree("t2", &[("src/x", &edited), ("keep", "k")]);
+    let theirs = commit(&repo, &tree, "b/3", Some(&base)).await;
+    // Which of the two paths is named depends on the version of git.
+    let outcome = repo.merge(&ours, &theirs, "m", AT).await.unwrap();
+    assert!(matches!(outcome, MergeOutcome::Conflict(_)), "the edit was carried to deploy/x: {outcome:?}");
+}
+
+#[tokio::test]
 async fn a_link_stays_what_it_was_and_is_never_made_on_disk() {
     let b = Bench::new();
     let source = b.path("source");
@@ -250,20 +266,21 @@ fn object_bytes(hex: &str) -> Vec<u8> {
 /// A bundle whose tree, made by hand, holds paths git itself would not make.
 #[tokio::test]
 async fn a_crafted_tree_cannot_lead_a_checkout_outside() {
-    for name in ["..", ".git", "."] {
+    for name in ["..", ".git", ".", "both", "GIT~1", ".git. ", ".g\u{200c}it"] {
         let b = Bench::new();
         let source = b.path("source");
         std::fs::create_dir(&source).unwrap();
         user_git(&source, &["init", "-q", "-b", "main"]);
         std::fs::write(source.join("blob"), "x").unwrap();
         let blob = user_git(&source, &["hash-object", "-w", "blob"]);
-        let put_tree = |entry: &str, object: &str, file: &str| {
-            let tree = [entry.as_bytes(), &[0], &object_bytes(object)].concat();
+        let entry = |entry: &str, object: &str| [entry.as_bytes(), &[0], &object_bytes(object)].concat();
+        let put_tree = |tree: Vec<u8>, file: &str| {
             std::fs::write(source.join(file), tree).unwrap();
             user_git(&source, &["hash-object", "-t", "tree", "-w", "--literally", file])
         };
-        let inner = put_tree("100644 escaped", &blob, "inner");
-        let tree = put_tree(&format!("40000 {name}"), &inner, "outer");
+        let inner = put_tree(entry("100644 escaped", &blob), "inner");
+        let file = if name == "both" { entry("100644 both", &blob) } else { vec![] };
+        let tree = put_tree([file, entry(&format!("40000 {name}"), &inner)].concat(), "outer");
         let tip = user_git(&source, &["commit-tree", &tree, "-m", "m"]);
         user_git(&source, &["update-ref", "refs/heads/main", &tip]);
         user_git(&source, &["bundle", "create", "-q", "../s.bundle", "HEAD"]);

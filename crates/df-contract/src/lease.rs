@@ -167,6 +167,9 @@ pub enum Work {
         change: TreeRef,
         /// Globs the change may touch: anything else is a policy breach.
         paths: Vec<String>,
+        /// Globs it may not touch even so.
+        #[serde(default)]
+        protected_paths: Vec<String>,
         role: crate::Role,
         checks: Vec<AcceptanceCheck>,
     },

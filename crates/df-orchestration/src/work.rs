@@ -35,6 +35,7 @@ pub fn work_of(
                 head: head()?,
                 change: change.ok_or(OrchestrationError::Incomplete("a merge has a change"))?,
                 paths: plan.paths.clone(),
+                protected_paths: protected_paths(record),
                 role: plan.role,
                 checks: plan.checks.clone(),
             }
@@ -70,8 +71,6 @@ fn agent_task(
         Some(p) => (p.instructions.clone(), p.paths.clone(), p.expected_outputs.clone(), p.checks.clone()),
         None => (COORDINATOR.to_owned(), Vec::new(), Vec::new(), Vec::new()),
     };
-    let protected: BTreeSet<&String> =
-        record.spec.protected_paths.iter().chain(&caps.protected_paths).collect();
     Ok(AgentTask {
         id: task.slug.clone(),
         job: record.id,
@@ -83,7 +82,7 @@ fn agent_task(
         checks,
         constraints: TaskConstraints {
             paths: if task.role == Role::Coordinator { Vec::new() } else { paths },
-            protected_paths: protected.into_iter().cloned().collect(),
+            protected_paths: protected_paths(record),
             network: caps.network,
             dependencies: caps.dependencies.iter().cloned().collect(),
             max_steps: config.attempt_max_steps,
@@ -98,6 +97,13 @@ fn agent_task(
         model: grants::model(record, config)?,
         model_token: grant.to_owned(),
     })
+}
+
+/// What no agent may touch: by the job's own wish, and by the decision.
+fn protected_paths(record: &JobRecord) -> Vec<String> {
+    let decided = record.decision.iter().flat_map(|d| &d.obligations.protected_paths);
+    let all: BTreeSet<&String> = record.spec.protected_paths.iter().chain(decided).collect();
+    all.into_iter().cloned().collect()
 }
 
 const COORDINATOR: &str = "Plan the job: cut it into tasks for the agents and propose the plan.";

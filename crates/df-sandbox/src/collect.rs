@@ -16,6 +16,8 @@ mod name;
 #[cfg(test)]
 mod tests;
 
+pub use name::is_git_name;
+
 /// Bounds on what is collected. Exceeding a total is an error: a partial tree would be worse than none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CollectLimits {

@@ -216,6 +216,7 @@ fn integrate(head: &TreeRef, change: &TreeRef, checks: Vec<df_contract::Acceptan
         head: head.clone(),
         change: change.clone(),
         paths: vec!["src/**".into()],
+        protected_paths: vec!["src/frozen/**".into()],
         role: Role::Backend,
         checks,
     }
@@ -252,6 +253,11 @@ async fn integration_refuses_conflicts_and_paths_it_was_not_promised() {
     let (kind, detail) = w.failure(integrate(&base, &outside, vec![])).await;
     assert_eq!(kind, FailureKind::PolicyBreach);
     assert!(detail.contains("`Dockerfile`"), "{detail}");
+
+    let frozen = w.tree(Some(&base), &[("src/x", "1"), ("src/frozen/y", "y")]).await;
+    let (kind, detail) = w.failure(integrate(&base, &frozen, vec![])).await;
+    assert_eq!(kind, FailureKind::PolicyBreach);
+    assert!(detail.contains("touches `src/frozen/y`, where"), "{detail}");
 
     let forged = TreeRef { revision: absent(), bundle: base.bundle.clone() };
     let (kind, detail) = w.failure(integrate(&base, &forged, vec![])).await;
@@ -308,6 +314,46 @@ async fn validation_reports_facts_and_nothing_of_a_hidden_check() {
         before + 1,
         "one log: `fresh` printed nothing, the hidden check's stays here"
     );
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_hidden_check_does_not_show_its_files() {
+    let w = World::new().await;
+    let head = w.tree(None, &[("a", "1")]).await;
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    archive.append_link(&mut header, "SECRET-NAME", "/etc/SECRET-TARGET").unwrap();
+    let linked = Some(w.stage.blob(archive.into_inner().unwrap()));
+    let hidden = |blob, command: String| HiddenCheck {
+        id: "h".into(),
+        public_hint: "a".into(),
+        blob,
+        path: None,
+        command,
+        timeout_ms: DurationMs::from_secs(60),
+    };
+    for check in [hidden(linked, "true".into()), hidden(None, "SECRET\0".into())] {
+        let work = Work::Validate {
+            base: head.clone(),
+            head: head.clone(),
+            acceptance: vec![],
+            hidden: vec![check],
+        };
+        let (_, detail) = w.failure(work).await;
+        assert!(detail.contains("hidden check `h`") && !detail.contains("SECRET"), "{detail}");
+    }
+    assert!(w.stage.scene().lines.iter().all(|l| !l.text.contains("SECRET")));
+}
+
+#[tokio::test]
+async fn other_accounts_cannot_look_into_attempts() {
+    use std::os::unix::fs::PermissionsExt;
+    let w = World::new().await;
+    w.product(intake(Source::Empty)).await;
+    let mode = std::fs::metadata(w.path("work/attempts")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
 }
 
 #[tokio::test]

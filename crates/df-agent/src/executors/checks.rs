@@ -50,7 +50,23 @@ pub(super) async fn run_check(
 }
 
 /// Runs one hidden check. What it printed and how exactly it ended stay here: only passed or not leaves the worker.
+/// That holds for what goes wrong with it as well: an error may name its files.
 pub(super) async fn run_hidden(
+    bench: &Bench<'_>,
+    revision: &Revision,
+    check: &HiddenCheck,
+) -> Result<CheckResult, Stop> {
+    run_unsealed(bench, revision, check).await.map_err(|stop| match stop {
+        Stop::Cancelled => Stop::Cancelled,
+        Stop::Failed { kind, .. } => {
+            let text =
+                format!("hidden check `{}` could not be run; its files or command are faulty", check.id);
+            Stop::failed(kind, text)
+        }
+    })
+}
+
+async fn run_unsealed(
     bench: &Bench<'_>,
     revision: &Revision,
     check: &HiddenCheck,

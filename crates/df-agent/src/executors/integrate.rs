@@ -17,6 +17,7 @@ pub(super) struct Merge<'a> {
     pub(super) head: &'a TreeRef,
     pub(super) change: &'a TreeRef,
     pub(super) paths: &'a [String],
+    pub(super) protected: &'a [String],
     pub(super) role: Role,
     pub(super) checks: &'a [AcceptanceCheck],
 }
@@ -27,7 +28,7 @@ pub(super) async fn run(bench: &Bench<'_>, merge: Merge<'_>) -> Result<Product, 
     let (head, change) = (&merge.head.revision, &merge.change.revision);
     let start = bench.repo.merge_base(head, change).await?;
     let changed = bench.repo.changed_paths(&start, change).await?;
-    require_within(&Rights::new(merge.role, merge.paths), &changed)?;
+    require_within(&Rights::new(merge.role, merge.paths, merge.protected), &changed)?;
 
     let message = format!("Merge {}: {}", merge.task, merge.title);
     let merged = match bench.repo.merge(head, change, &message, (bench.shop.clock)()).await? {

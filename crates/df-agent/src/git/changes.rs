@@ -13,7 +13,7 @@ use super::repo::{Repo, parse_revision};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MergeOutcome {
     Merged(Revision),
-    /// The paths both sides changed, each in its own way.
+    /// The paths both sides changed, each in its own way, or which the merge alone would change.
     Conflict(BTreeSet<String>),
 }
 
@@ -53,10 +53,32 @@ impl Repo {
         let mut fields = ended.stdout.split(|b| *b == 0);
         let tree = parse_revision("merge-tree", fields.next().unwrap_or_default());
         match ended.code {
-            0 => self.commit_merge(&tree?, head, change, message, at).await.map(MergeOutcome::Merged),
+            0 => {
+                let merged = self.commit_merge(&tree?, head, change, message, at).await?;
+                let carried = self.carried(head, change, &merged).await?;
+                Ok(if carried.is_empty() {
+                    MergeOutcome::Merged(merged)
+                } else {
+                    MergeOutcome::Conflict(carried)
+                })
+            }
             1 if tree.is_ok() => paths("merge-tree", fields).map(MergeOutcome::Conflict),
             code => Err(GitError::Failed { command: "merge-tree".to_owned(), code, stderr: ended.stderr }),
         }
+    }
+
+    /// Paths the merge touched and the change did not: versions of git that follow renames whatever they are told
+    /// carry an edit to where the other side has moved the file, past all that was checked of the change.
+    async fn carried(
+        &self,
+        head: &Revision,
+        change: &Revision,
+        merged: &Revision,
+    ) -> Result<BTreeSet<String>, GitError> {
+        let start = self.merge_base(head, change).await?;
+        let changed = self.changed_paths(&start, change).await?;
+        let touched = self.changed_paths(head, merged).await?;
+        Ok(touched.difference(&changed).cloned().collect())
     }
 
     async fn commit_merge(

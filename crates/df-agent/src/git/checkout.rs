@@ -50,7 +50,12 @@ impl Repo {
         }
         within("files", found.len() as u64, MAX_TREE_FILES as u64)?;
         within("bytes", total, MAX_TREE_BYTES)?;
-        Ok(found)
+        // Git makes no tree in which a path is a file and a directory at once; a hand can.
+        let above = |path: &str| path.match_indices('/').any(|(at, _)| paths.contains(&path[..at]));
+        match paths.iter().find(|path| above(path)) {
+            Some(both) => Err(GitError::UnsafePath(both.clone())),
+            None => Ok(found),
+        }
     }
 
     /// Writes the files of `revision` into `to`, which is made here and must not exist.

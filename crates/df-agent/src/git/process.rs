@@ -36,6 +36,9 @@ const SETTINGS: &[&str] = &[
     "core.autocrlf=false",
     "core.bigFileThreshold=16m",
     "credential.helper=",
+    // A change stays at the paths it was judged by; see also `Repo::merge`.
+    "merge.renames=false",
+    "merge.directoryRenames=false",
     "protocol.allow=never",
     "submodule.recurse=false",
     "gc.auto=0",

@@ -8,15 +8,15 @@ pub(super) fn check(name: &[u8]) -> Result<(), Refusal> {
     if name.chars().any(char::is_control) {
         return Err(Refusal::ControlCharacter);
     }
-    if is_git(name) {
+    if is_git_name(name) {
         return Err(Refusal::GitDirectory);
     }
     Ok(())
 }
 
-/// The spellings that git itself guards against: case, trailing dots and spaces and streams (NTFS), its short name, and
-/// code points that HFS+ ignores.
-fn is_git(name: &str) -> bool {
+/// Whether some file system takes one path component for `.git`. The spellings that git itself guards against: case,
+/// trailing dots and spaces and streams (NTFS), its short name, and code points that HFS+ ignores.
+pub fn is_git_name(name: &str) -> bool {
     let visible: String = name.chars().filter(|c| !ignorable(*c)).collect();
     let stem = visible.split(':').next().unwrap_or_default().trim_end_matches(['.', ' ']);
     stem.eq_ignore_ascii_case(".git") || stem.eq_ignore_ascii_case("git~1")
