@@ -33,7 +33,7 @@ pub use cli::{CliOutput, run_cli, run_script};
 pub use factory::{Member, Model, Setup, TestFactory};
 pub use jobs::{file_task, planned_job, write_file_task};
 pub use limit::{Limit, full_run, poll};
-pub use model::{Ask, Reply, ScriptedModel, Tally};
+pub use model::{Ask, PROVIDER_KEY, Reply, ScriptedModel, Tally};
 pub use secrets::files_with;
 pub use torture::Torture;
 

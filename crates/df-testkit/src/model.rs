@@ -23,7 +23,7 @@ use crate::factory::{Model, Setup};
 /// Largest request a script is shown.
 const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The key that the server asks for.
-pub(crate) const PROVIDER_KEY: &str = "sk-scripted-4b1f0c9d7e6a";
+pub const PROVIDER_KEY: &str = "sk-scripted-4b1f0c9d7e6a";
 
 /// What was asked and what was answered, as the provider counts it.
 #[derive(Debug, Clone, Default)]
@@ -67,9 +67,14 @@ impl ScriptedModel {
         Self { address, desk, server }
     }
 
+    /// Its address, up to and including the version.
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
     /// A factory that asks this model.
     pub fn setup(&self) -> Setup {
-        Setup::new(Model::Server { base_url: format!("http://{}/v1", self.address) })
+        Setup::new(Model::Server { base_url: self.base_url() })
     }
 
     pub fn tally(&self) -> Tally {

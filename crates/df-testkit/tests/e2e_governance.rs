@@ -3,7 +3,9 @@
 
 use df_contract::api::{JobView, Submitted, Vote};
 use df_contract::{ErrorCode, JobState, Role};
-use df_testkit::{Api, Ask, Limit, Reply, ScriptedModel, TestFactory, poll, repository, run_script};
+use df_testkit::{
+    Api, Ask, Limit, Member, Model, Reply, ScriptedModel, Setup, TestFactory, poll, repository, run_script,
+};
 use serde_json::json;
 
 const MASKING: &str = r#""""Masks e-mail addresses."""
@@ -153,12 +155,31 @@ async fn a_job_on_personal_data_waits_for_another_pair_of_eyes() {
     factory.verify_audit();
 }
 
+/// The script as a newcomer runs it, from the conversation that ships with the example.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_script_of_the_example_does_what_it_says() {
-    let model = ScriptedModel::start(mask).await;
-    let factory = TestFactory::start(model.setup()).await;
-    let script = repository().join("examples/jobs/customer-export/run.sh");
-    let ran = run_script(&factory, &script, Limit::JOB);
+    let examples = repository().join("examples/jobs/customer-export");
+    let recording = Model::Recorded { path: examples.join("recording.jsonl") };
+    let factory = TestFactory::start(Setup::new(recording)).await;
+    let ran = run_script(&factory, &examples.join("run.sh"), Limit::JOB);
     assert!(ran.succeeded().stderr.contains("four_eyes"), "{ran:?}");
+    let log = factory.log(Member::Proxy);
+    assert!(!log.contains("stale"), "the example must be recorded again:\n{log}");
     factory.verify_audit();
+}
+
+/// One identity is one pair of eyes, and that is said before somebody waits for the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_says_that_four_eyes_cannot_be_had() {
+    let factory = TestFactory::start(Setup::new(Model::Nobody)).await;
+    poll(Limit::STEP, "the worker is connected", async || {
+        let system = factory.admin().system().await.unwrap();
+        if system.workers.is_empty() { Err("no worker".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    let alone = factory.cli_as(factory.admin(), &["doctor"]);
+    assert!(alone.succeeded().stdout.contains("one identity only"), "{alone:?}");
+    factory.identity("bob", &[Role::Approver]).await;
+    let two = factory.cli_as(factory.admin(), &["doctor"]);
+    assert!(!two.succeeded().stdout.contains("one identity only"), "{two:?}");
 }
