@@ -24,7 +24,8 @@ pub(crate) struct Guard {
 impl Guard {
     /// Remembers the files that `writable` denies; `None` when they are too many or too large.
     pub(super) fn of(workspace: &Workspace, writable: impl Fn(&str) -> bool) -> Option<Self> {
-        let listing = workspace.list(".").ok().filter(|listing| !listing.cut)?;
+        // Ignored or not: which files the base has must not depend on what the attempt writes into a `.gitignore`.
+        let listing = workspace.list_ignored_too().ok().filter(|listing| !listing.cut)?;
         let guarded: Vec<_> = listing.found.into_iter().filter(|f| !writable(&f.path)).collect();
         if guarded.iter().map(|f| f.bytes).sum::<u64>() > GUARDED_BYTES_MAX {
             return None;
@@ -87,5 +88,33 @@ impl ToolBox {
             "[note: the command changed files outside this task's paths; they are as they were before: {named}. {}]",
             self.rights.describe()
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_the_base_has_is_kept_whatever_is_ignored_before_or_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let to = dir.path().join(path);
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::write(to, text).unwrap();
+        };
+        write(".gitignore", "build/\n*.db\n");
+        write("build/x", "base");
+        let workspace = Workspace::open(dir.path()).unwrap();
+        let writable = |path: &str| path == ".gitignore";
+        let guard = Guard::of(&workspace, writable).unwrap();
+        write("data.db", "a by-product, ignored");
+        assert_eq!(guard.restore(&workspace, writable), Vec::<String>::new());
+        write(".gitignore", "*.db\n");
+        assert_eq!(guard.restore(&workspace, writable), Vec::<String>::new());
+        write("build/x", "changed");
+        write("new", "");
+        assert_eq!(guard.restore(&workspace, writable), ["build/x", "new"]);
+        assert_eq!(workspace.read("build/x").unwrap(), b"base");
     }
 }

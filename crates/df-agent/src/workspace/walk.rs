@@ -35,7 +35,16 @@ pub(crate) struct Listing {
 impl Workspace {
     /// Everything below `from` (`.` for all) that is not ignored.
     pub(crate) fn list(&self, from: &str) -> Result<Listing, FileError> {
-        let mut walk = Walk { workspace: self, listing: Listing::default(), ignores: Vec::new() };
+        self.walk(from, Ignored::LeftOut)
+    }
+
+    /// Everything, whatever the tree's `.gitignore` files say.
+    pub(crate) fn list_ignored_too(&self) -> Result<Listing, FileError> {
+        self.walk(".", Ignored::Listed)
+    }
+
+    fn walk(&self, from: &str, ignored: Ignored) -> Result<Listing, FileError> {
+        let mut walk = Walk { workspace: self, ignored, listing: Listing::default(), ignores: Vec::new() };
         for dir in ancestors(from) {
             walk.push_ignore(&dir);
         }
@@ -54,8 +63,16 @@ fn ancestors(from: &str) -> Vec<String> {
     std::iter::once(String::new()).chain(ends).collect()
 }
 
+/// What becomes of ignored files.
+#[derive(Clone, Copy)]
+enum Ignored {
+    LeftOut,
+    Listed,
+}
+
 struct Walk<'w> {
     workspace: &'w Workspace,
+    ignored: Ignored,
     listing: Listing,
     ignores: Vec<Gitignore>,
 }
@@ -112,6 +129,10 @@ impl Walk<'_> {
     }
 
     fn push_ignore(&mut self, dir: &str) -> bool {
+        match self.ignored {
+            Ignored::LeftOut => {}
+            Ignored::Listed => return false,
+        }
         let file = if dir.is_empty() { ".gitignore".to_owned() } else { format!("{dir}/.gitignore") };
         let Ok(text) = self.workspace.read_text(&file) else { return false };
         let mut builder = GitignoreBuilder::new(format!("/{dir}"));
