@@ -11,6 +11,7 @@ pub(crate) mod up;
 
 use crate::args::Cli;
 use crate::client::Client;
+use crate::render;
 
 /// The client that the global options describe.
 pub(crate) fn client(cli: &Cli) -> anyhow::Result<Client> {
@@ -26,7 +27,7 @@ pub(crate) fn show<T: serde::Serialize>(
     if cli.json {
         println!("{}", serde_json::to_string(value)?);
     } else {
-        print!("{}", text(value));
+        print!("{}", render::plain(&text(value)));
     }
     Ok(())
 }

@@ -62,8 +62,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<std::process::ExitCode> {
 fn report(error: &anyhow::Error, json: bool) {
     match error.downcast_ref::<Problem>() {
         Some(problem) if json => eprintln!("{}", serde_json::to_string(problem).unwrap_or_default()),
-        Some(problem) => eprintln!("error: {problem}\nsee {}", problem.r#type),
+        Some(problem) => {
+            eprintln!("{}", render::plain(&format!("error: {problem}\nsee {}", problem.r#type)));
+        }
         None if json => eprintln!("{}", serde_json::json!({"error": format!("{error:#}")})),
-        None => eprintln!("error: {error:#}"),
+        None => eprintln!("{}", render::plain(&format!("error: {error:#}"))),
     }
 }

@@ -3,6 +3,22 @@
 use df_contract::api::{JobPage, JobView, Spend, TaskView};
 use df_contract::{EventKind, JobEventView, LeaseKind};
 
+/// Text from agents, models and providers as a terminal may get it: what would move the cursor, change the title or
+/// turn the direction of writing round is shown, not obeyed.
+pub(crate) fn plain(text: &str) -> String {
+    let obeyed = |c: char| {
+        (c.is_control() && !matches!(c, '\n' | '\t'))
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let shown = |c: char| if obeyed(c) { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
+/// Where a further line would look like one of ours.
+fn one_line(text: &str) -> String {
+    text.replace('\n', "\\n")
+}
+
 /// One event as a line, or nothing for events that only programs want.
 pub(crate) fn event_line(event: &JobEventView) -> Option<String> {
     Some(match &event.event {
@@ -23,7 +39,7 @@ pub(crate) fn event_line(event: &JobEventView) -> Option<String> {
         EventKind::ApprovalVote { by, approved, comment } => {
             format!("{by} {}{}", if *approved { "approved" } else { "rejected" }, told(comment))
         }
-        EventKind::Progress { slug, line, .. } => format!("     {slug:<28} {line}"),
+        EventKind::Progress { slug, line, .. } => format!("     {slug:<28} {}", one_line(line)),
     })
 }
 
@@ -166,4 +182,17 @@ fn spend(spend: &Spend) -> String {
         "{} model calls, {} tokens in, {} tokens out, {}",
         spend.calls, spend.input_tokens.0, spend.output_tokens.0, spend.nano_usd
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_instead() {
+        assert_eq!(plain("ไทย\tünï\n"), "ไทย\tünï\n");
+        assert_eq!(plain("\u{1b}]0;owned\u{7}"), "\\u{1b}]0;owned\\u{7}");
+        assert_eq!(plain("a\rb\u{9b}2J\u{202e}c"), "a\\rb\\u{9b}2J\\u{202e}c");
+        assert_eq!(one_line("a\n   12 job  COMPLETED"), "a\\n   12 job  COMPLETED");
+    }
 }

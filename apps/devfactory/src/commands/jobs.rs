@@ -52,7 +52,7 @@ pub(crate) fn print_event(json: bool, event: &JobEventView) {
     if json {
         println!("{}", serde_json::to_string(event).unwrap_or_default());
     } else if let Some(line) = render::event_line(event) {
-        println!("{:>5} {line}", event.seq);
+        println!("{:>5} {}", event.seq, render::plain(&line));
     }
 }
 
