@@ -168,15 +168,16 @@ impl<R: CommandRunner> Session<'_, R> {
         let step = self.usage.model_calls + 1;
         self.trace.request(step, &self.messages);
         let messages: Vec<Value> = self.messages.iter().map(Message::to_json).collect();
-        let request = json!({
+        let mut request = json!({
             "model": self.task.model,
             "messages": messages,
             "tools": definitions(&self.manifest.tools),
             "temperature": 0,
-            "max_tokens": self.tokens_left().clamp(ANSWER_TOKENS_MIN, ANSWER_TOKENS_MAX),
+            "max_tokens": ANSWER_TOKENS_MAX,
             "stream": true,
             "stream_options": {"include_usage": true},
         });
+        request["max_tokens"] = self.answer_room(&request).into();
         let mut cancel = self.cancel.clone();
         let answer = tokio::select! {
             answer = self.model.complete(&request) => answer,
@@ -194,6 +195,13 @@ impl<R: CommandRunner> Session<'_, R> {
         }
         self.note(NoteKind::Model, &said(step, &answer)).await;
         Ok(answer)
+    }
+
+    /// Output tokens that fit beside this request: what is asked for is reserved, and a reservation that goes beyond
+    /// the budget is refused whole.
+    fn answer_room(&self, request: &Value) -> u64 {
+        let input = request.to_string().len().div_ceil(BYTES_PER_TOKEN) as u64;
+        self.tokens_left().saturating_sub(input).clamp(ANSWER_TOKENS_MIN, ANSWER_TOKENS_MAX)
     }
 
     fn estimate(&self, answer: &Answer) -> (Tokens, Tokens) {

@@ -29,7 +29,24 @@ async fn tokens_are_counted_and_limited() {
     let server = Server::answers(Box::new(|n| exec(&format!("echo {n}")))).await;
     failed(&stage.run(&server).await, FailureKind::LimitReached, "used 330 of its 300 tokens");
     let asked: Vec<Value> = server.seen().iter().map(|s| s.body["max_tokens"].clone()).collect();
-    assert_eq!(asked, [json!(300), json!(190), json!(80)]);
+    assert_eq!(asked, [json!(64), json!(64), json!(64)], "there is no room beside the request itself");
+}
+
+#[tokio::test]
+async fn an_answer_is_asked_for_no_larger_than_fits_beside_its_request() {
+    let mut stage = stage();
+    let limit = 9_000;
+    stage.task.constraints.max_tokens = Tokens(limit);
+    stage.task.constraints.max_steps = 2;
+    let server = Server::answers(Box::new(|n| exec(&format!("echo {n}")))).await;
+    stage.run(&server).await;
+    let seen = server.seen();
+    assert_eq!(seen.len(), 2);
+    for (used, request) in [0, 110].iter().zip(&seen) {
+        let asked = request.body["max_tokens"].as_u64().unwrap();
+        let input = request.body.to_string().len() as u64 / 4;
+        assert!(asked > 64 && input + asked <= limit - used, "{input} + {asked} of {}", limit - used);
+    }
 }
 
 #[tokio::test]
