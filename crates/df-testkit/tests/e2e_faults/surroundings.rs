@@ -1,8 +1,9 @@
 //! What a machine or an operator gets wrong: ports, data directories, a missing sandbox.
 
 use df_contract::ErrorCode;
+use df_contract::api::JobView;
 use df_testkit::{
-    Limit, Member, Model, ScriptedModel, Setup, TestFactory, file_task, planned_job, write_file_task,
+    Limit, Member, Model, ScriptedModel, Setup, TestFactory, file_task, planned_job, run_cli, write_file_task,
 };
 
 fn has_code(log: &str, code: ErrorCode) -> bool {
@@ -41,4 +42,34 @@ async fn a_job_waits_for_a_worker_that_comes_late() {
     factory.restart(Member::Daemon).await;
     factory.restart(Member::Worker).await;
     factory.completed(job.id, Limit::JOB).await;
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_is_named_by_the_command_line() {
+    let home = tempfile::tempdir().unwrap();
+    let env = [("DEVFACTORY_URL", "http://127.0.0.1:1"), ("DEVFACTORY_API_KEY", "dfk_none")];
+    let asked = run_cli(home.path(), &["--json", "list"], &env, Limit::PROCESS);
+    assert_eq!((asked.code, asked.problem().code), (Some(1), ErrorCode::DaemonUnreachable));
+    let keyless = run_cli(home.path(), &["--json", "list"], &[], Limit::PROCESS);
+    assert_eq!((keyless.code, keyless.problem().code), (Some(1), ErrorCode::Unauthenticated));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_factory_refuses_more_and_loses_nothing() {
+    let mut setup = Setup { without_worker: true, ..Setup::new(Model::Nobody) };
+    setup.orchestration.insert("max_open_jobs".into(), 2.into());
+    let factory = TestFactory::start(setup).await;
+    let job = planned_job("Waiting", &[file_task("waiting", &[])]);
+    let first = factory.admin().submit(&job).await.unwrap().id;
+    factory.admin().submit(&job).await.unwrap();
+    assert_eq!(factory.admin().submit(&job).await.unwrap_err().code(), ErrorCode::QueueFull);
+    let cancel = format!("/v1/jobs/{first}/cancel");
+    factory
+        .admin()
+        .post::<JobView>(&cancel, &serde_json::json!({"cause": "room for another"}))
+        .await
+        .unwrap();
+    factory.admin().submit(&job).await.unwrap();
+    let again = factory.admin().post::<JobView>(&cancel, &serde_json::json!({})).await.unwrap_err();
+    assert_eq!(again.code(), ErrorCode::IllegalTransition);
 }
