@@ -43,7 +43,7 @@ pub(crate) struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            daemon_url: "http://127.0.0.1:8780".to_owned(),
+            daemon_url: "http://127.0.0.1:8460".to_owned(),
             worker_key_file: None,
             name: "worker".to_owned(),
             work_dir: PathBuf::from("/var/lib/devfactory-worker"),

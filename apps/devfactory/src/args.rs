@@ -180,7 +180,7 @@ pub(crate) enum KeysCommand {
 pub(crate) enum AuditCommand {
     /// Recompute every chain, and the states from it, without a daemon.
     Verify {
-        /// The daemon's data directory.
+        /// The daemon's data directory, or that of a local stack.
         #[arg(long)]
         data_dir: Option<PathBuf>,
         /// An export made with `devfactoryd audit-export`.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use df_contract::api::JobView;
 use df_contract::{EventKind, JobEventView, JobState, Problem};
 use futures::StreamExt as _;
 
@@ -37,6 +38,11 @@ pub(crate) async fn follow(
             last.is_some_and(&stop)
         })
         .await;
+        // A stream that ends without an event: nothing may be left to come after `after`.
+        let outcome = match outcome {
+            Ok(()) if last.is_none() => state(client, job).await.map(|now| last = Some(now)),
+            other => other,
+        };
         match outcome {
             Ok(()) => {}
             Err(error) if retryable(&error) && away < PATIENCE => {}
@@ -48,6 +54,10 @@ pub(crate) async fn follow(
         tokio::time::sleep(RETRY_EVERY).await;
         away += RETRY_EVERY;
     }
+}
+
+async fn state(client: &Client, job: &str) -> anyhow::Result<JobState> {
+    Ok(client.get::<JobView>(&format!("/v1/jobs/{job}")).await?.summary.state)
 }
 
 fn retryable(error: &anyhow::Error) -> bool {

@@ -72,7 +72,7 @@ struct Inner {
 }
 
 impl Daemon {
-    /// `base` is the daemon's address without `/v1`, such as `http://127.0.0.1:8780`.
+    /// `base` is the daemon's address without `/v1`, such as `http://127.0.0.1:8460`.
     pub fn new(http: reqwest::Client, base: &str, key: WorkerKey) -> Self {
         Self { inner: Arc::new(Inner { http, base: base.trim_end_matches('/').to_owned(), key }) }
     }

@@ -21,6 +21,8 @@ async fn a_job_of_one_task_is_delivered() {
         watched.succeeded().stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let numbers: Vec<u64> = events.iter().map(|e| e.seq).collect();
     assert_eq!(numbers, (1..=events.len() as u64).collect::<Vec<_>>(), "events are numbered without gaps");
+    let nothing_left = factory.cli_as(&alice, &["watch", &job, "--after", &events.len().to_string()]);
+    assert_eq!(nothing_left.succeeded().stdout, "", "watching a finished job ends at once");
     let states: Vec<JobState> = events
         .iter()
         .filter_map(|e| match &e.event {

@@ -1,7 +1,7 @@
 //! The audit log, verified without a daemon: chains, states, and the tables against both.
 
 use std::io::BufRead as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
@@ -14,10 +14,16 @@ use crate::stack::binaries;
 pub(crate) fn verify(cli: &Cli, data_dir: Option<&Path>, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let lines = match file {
         Some(file) => read(std::fs::File::open(file).with_context(|| file.display().to_string())?)?,
-        None => export(data_dir.unwrap_or(Path::new(".devfactory/daemon")))?,
+        None => export(&daemon_dir(data_dir.unwrap_or(Path::new(".devfactory"))))?,
     };
     let verified = verify_export(lines, &lifecycle());
     told(cli, &verified)
+}
+
+/// The daemon's directory: the one given, or the one below it when it is a stack's.
+fn daemon_dir(given: &Path) -> PathBuf {
+    let below = given.join("daemon");
+    if below.is_dir() { below } else { given.to_owned() }
 }
 
 /// The life cycles that the daemon itself decides with.

@@ -36,6 +36,12 @@ fn read(file: &Path) -> anyhow::Result<Plan> {
     } else {
         toml::from_str(&text).map_err(|e| bad(e.to_string()))?
     };
-    let plan = value.get("plan").cloned().unwrap_or(value);
+    let plan = match value.get("plan") {
+        Some(plan) => plan.clone(),
+        None if value.get("description").is_some() => {
+            return Err(bad("the job brings no plan; its coordinator will propose one".to_owned()).into());
+        }
+        None => value,
+    };
     Ok(serde_json::from_value(plan).map_err(|e| bad(e.to_string()))?)
 }
