@@ -22,6 +22,11 @@ impl Orchestrator {
             if step == Step::Wait {
                 return Ok(());
             }
+            if matches!(step, Step::StartDelivery | Step::Complete) {
+                // What is delivered and what is shown at the end name the cost: ask for it once more. A proxy that is
+                // away holds nothing up; its ledger is read when it is back.
+                self.read_usage().await?;
+            }
             let body = self.judged(step, &record).await?;
             let governs = matches!(step, Step::Decide | Step::JudgePlan | Step::JudgeOutput);
             let actor = if governs { self.governance() } else { self.daemon() };

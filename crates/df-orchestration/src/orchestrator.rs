@@ -28,6 +28,8 @@ pub(crate) struct Inner {
     pub(crate) grants: GrantSigner,
     pub(crate) tokens: LeaseTokens,
     pub(crate) proxy: ProxyClient,
+    /// Held by whoever reads the proxy's ledger.
+    pub(crate) usage: tokio::sync::Mutex<()>,
 }
 
 /// What an orchestrator is made of.
@@ -46,8 +48,9 @@ pub struct Parts {
 impl Orchestrator {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, policy, limits, config, env, grants, tokens, proxy } = parts;
+        let usage = tokio::sync::Mutex::new(());
         let grants = grants.configured_at(env.now());
-        Self { inner: Arc::new(Inner { store, policy, limits, config, env, grants, tokens, proxy }) }
+        Self { inner: Arc::new(Inner { store, policy, limits, config, env, grants, tokens, proxy, usage }) }
     }
 
     pub fn store(&self) -> &Store {

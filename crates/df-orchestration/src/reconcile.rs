@@ -125,32 +125,44 @@ impl Orchestrator {
         }
     }
 
-    /// Reads one page of settled usage into the jobs. The position moves in the same transaction as the spend.
+    /// Reads one page of settled usage into the jobs and looks at each job it changes.
     pub async fn pull_usage(&self) -> Result<usize, OrchestrationError> {
+        let (rows, jobs) = self.read_usage().await?;
+        for job in jobs {
+            self.go_on(job).await;
+        }
+        Ok(rows)
+    }
+
+    /// One page of settled usage: how many rows, and which jobs it was charged to. The position moves in the same
+    /// transaction as the spend; one reader at a time, or two would charge the same rows under different positions.
+    pub(crate) async fn read_usage(&self) -> Result<(usize, Vec<JobId>), OrchestrationError> {
+        let _alone = self.inner.usage.lock().await;
         let after = self.inner.store.usage_cursor().await?;
         let page = match self.inner.proxy.usage(after).await {
             Ok(page) => page,
             Err(error) => {
                 tracing::debug!(error = %error, "the proxy did not give its usage");
-                return Ok(0);
+                return Ok((0, Vec::new()));
             }
         };
         if page.rows.is_empty() {
-            return Ok(0);
+            return Ok((0, Vec::new()));
         }
         let commands = self.spend_commands(&page.rows, page.cursor);
         let jobs: Vec<JobId> = commands.iter().map(|c| c.job).collect();
         let outcomes = self.inner.store.commit_spend(page.cursor, commands).await?;
+        let mut charged = Vec::new();
         for (job, outcome) in jobs.into_iter().zip(outcomes) {
             match outcome {
-                Ok(_) => self.go_on(job).await,
+                Ok(_) => charged.push(job),
                 // The ledger at the proxy still has it; here it is charged to nobody.
                 Err(refused) => {
                     tracing::error!(%job, error = %refused, "usage could not be charged to its job")
                 }
             }
         }
-        Ok(page.rows.len())
+        Ok((page.rows.len(), charged))
     }
 
     fn spend_commands(&self, rows: &[UsageRow], through: u64) -> Vec<Command> {

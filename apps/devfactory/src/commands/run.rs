@@ -53,7 +53,7 @@ async fn carry_out(cli: &Cli, args: &RunArgs, client: &Client) -> anyhow::Result
     let view: JobView = client.get(&format!("/v1/jobs/{job}")).await?;
     super::show(cli, &view, |v| format!("\n{}", render::job(v)))?;
     if !cli.json {
-        advise(state, &job);
+        advise(cli, args, state, &job);
     }
     Ok(exit_code(state))
 }
@@ -69,12 +69,18 @@ async fn fetch(cli: &Cli, client: &Client, job: &str, out: &Path) -> anyhow::Res
     Ok(())
 }
 
-fn advise(state: JobState, job: &str) {
+fn advise(cli: &Cli, args: &RunArgs, state: JobState, job: &str) {
+    // A stack of our own ends with us; the job stays in its data directory.
+    let again =
+        format!("start its stack again (devfactory up --data-dir {}) and, ", args.stack.data_dir.display());
+    let first = if cli.url.is_some() { "" } else { again.as_str() };
     match state {
         JobState::AwaitingApproval => println!(
-            "\nthe job waits for an approval that its submitter cannot give; with another identity's key:\n  devfactory approve {job}"
+            "\nthe job waits for an approval that its submitter cannot give; {first}with another identity's key:\n  devfactory approve {job}"
         ),
-        JobState::Paused => println!("\nthe job is paused; `devfactory resume {job}` goes on with it"),
+        JobState::Paused => {
+            println!("\nthe job is paused; {first}as an operator:\n  devfactory resume {job}")
+        }
         JobState::Draft
         | JobState::GovernanceAnalysis
         | JobState::Approved
