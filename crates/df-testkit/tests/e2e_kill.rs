@@ -172,10 +172,6 @@ fn check_votes(factory: &TestFactory, made: &Acknowledged) {
 async fn the_main_job_survives_kills_of_every_process() {
     let example = repository().join("examples/jobs/url-shortener");
     let path = example.join("recording.jsonl");
-    if !path.exists() {
-        println!("SKIPPED: examples/jobs/url-shortener/recording.jsonl is not there");
-        return;
-    }
     let mut factory = TestFactory::start(Setup::new(Model::Recorded { path })).await;
     let mut torture = Torture::new(kills());
     let mut made = Vec::new();
