@@ -2,29 +2,9 @@
 //!
 //! The decision "may this role do this action in this scope" is one total function in df-control-governance.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use crate::wire::wire_names;
 
-macro_rules! names {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $wire:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-        pub enum $name {
-            $($(#[$vdoc])* #[serde(rename = $wire)] $variant),+
-        }
-        impl $name {
-            pub const ALL: &'static [$name] = &[$($name::$variant),+];
-            pub const fn as_str(self) -> &'static str {
-                match self { $($name::$variant => $wire),+ }
-            }
-            pub fn parse(s: &str) -> Option<Self> {
-                match s { $($wire => Some($name::$variant),)+ _ => None }
-            }
-        }
-    };
-}
-
-names!(
+wire_names!(
     /// Everyone who can act: planes, agents, people, services.
     Role {
         Governance = "governance",
@@ -46,7 +26,7 @@ names!(
     }
 );
 
-names!(
+wire_names!(
     /// Everything that can be done.
     Action {
         JobSubmit = "job.submit",
@@ -79,7 +59,7 @@ names!(
     }
 );
 
-names!(
+wire_names!(
     /// How far an action reaches.
     Scope {
         /// One's own job, lease, or target.

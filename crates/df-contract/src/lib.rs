@@ -28,6 +28,7 @@ pub mod schema;
 pub mod states;
 pub mod task;
 pub mod units;
+mod wire;
 
 pub use access::{Action, Role, Scope};
 pub use canonical::{canonical_json, digest_json};

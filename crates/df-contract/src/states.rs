@@ -1,36 +1,8 @@
 //! Wire names of the job and task states. What may follow what is df-control-machine's business.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use crate::wire::wire_names;
 
-macro_rules! states {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $wire:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-        pub enum $name {
-            $($(#[$vdoc])* #[serde(rename = $wire)] $variant),+
-        }
-        impl $name {
-            /// Every state, in the order of the life cycle.
-            pub const ALL: &'static [$name] = &[$($name::$variant),+];
-            /// The wire name.
-            pub const fn as_str(self) -> &'static str {
-                match self { $($name::$variant => $wire),+ }
-            }
-            /// Parses a wire name.
-            pub fn parse(s: &str) -> Option<Self> {
-                match s { $($wire => Some($name::$variant),)+ _ => None }
-            }
-        }
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
-}
-
-states!(
+wire_names!(
     /// The states of a job.
     JobState {
         Draft = "DRAFT",
@@ -49,7 +21,7 @@ states!(
     }
 );
 
-states!(
+wire_names!(
     /// The states of a task: any unit of work that is leased to a worker.
     TaskState {
         /// Waits for other tasks.

@@ -159,6 +159,54 @@ mod tests {
         JobStatus { state, resume_to }
     }
 
+    /// The life cycle, written out by hand: what each state can take, and nothing else.
+    fn legal(state: JobState) -> Vec<JobEvent> {
+        use JobEvent as E;
+        let working = [E::Failed, E::Paused, E::Cancelled];
+        let own: &[JobEvent] = match state {
+            JobState::Draft => return vec![E::AnalysisStarted, E::Cancelled],
+            JobState::GovernanceAnalysis => {
+                return vec![
+                    E::DecidedApproved,
+                    E::DecidedRejected,
+                    E::ApprovalNeeded,
+                    E::Failed,
+                    E::Cancelled,
+                ];
+            }
+            JobState::AwaitingApproval => {
+                return vec![E::ApprovalGranted, E::ApprovalDenied, E::ApprovalExpired, E::Cancelled];
+            }
+            JobState::Paused => return vec![E::Failed, E::Resumed, E::Cancelled],
+            JobState::Rejected | JobState::Completed | JobState::Failed | JobState::Cancelled => {
+                return vec![];
+            }
+            JobState::Approved => &[E::PlanningStarted],
+            JobState::TaskPlanning => &[E::ApprovalNeeded, E::PlanAccepted],
+            JobState::InProgress => &[E::ValidationStarted],
+            JobState::Validating => &[E::ApprovalNeeded, E::GatePassed, E::GateRefused],
+            JobState::Deployable => &[E::ApprovalNeeded, E::Delivered],
+        };
+        own.iter().chain(&working).copied().collect()
+    }
+
+    #[test]
+    fn every_pair_is_legal_as_written_or_refused_with_a_typed_error() {
+        for state in JobState::ALL.iter().copied() {
+            for event in JobEvent::ALL.iter().copied() {
+                let waits = matches!(state, JobState::AwaitingApproval | JobState::Paused);
+                let from = status(state, waits.then_some(JobState::InProgress));
+                match next(from, event) {
+                    Ok(_) => assert!(legal(state).contains(&event), "{state} takes {event:?}"),
+                    Err(refused) => {
+                        assert_eq!(refused, IllegalJobEvent { from: state, event });
+                        assert!(!legal(state).contains(&event), "{state} refuses {event:?}");
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn terminal_states_have_no_exit() {
         for state in JobState::ALL.iter().copied().filter(|s| is_terminal(*s)) {

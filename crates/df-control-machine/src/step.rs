@@ -3,7 +3,7 @@
 
 use df_contract::{JobState, LeaseKind, Timestamp};
 
-use crate::record::{ApprovalSubject, JobRecord};
+use crate::record::JobRecord;
 
 /// The next thing to do for a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,9 +92,4 @@ pub fn over_budget(record: &JobRecord) -> bool {
     let caps = &decision.obligations;
     record.spend.tokens() >= caps.tokens
         || caps.money_nano_usd.is_some_and(|cap| record.spend.nano_usd >= cap)
-}
-
-/// What waits for approval, as the wire names it.
-pub fn waiting_for(record: &JobRecord) -> Option<ApprovalSubject> {
-    record.approval.as_ref().map(|a| a.subject)
 }

@@ -101,6 +101,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_pair_is_legal_as_written_or_refused_with_a_typed_error() {
+        use TaskEvent as E;
+        for from in TaskState::ALL.iter().copied() {
+            let legal: &[TaskEvent] = match from {
+                TaskState::Pending => &[E::Unblocked, E::Cancelled, E::Skipped],
+                TaskState::Ready => &[E::Claimed, E::Cancelled, E::Skipped],
+                TaskState::Leased => {
+                    &[E::Succeeded, E::Retried, E::Returned, E::Failed, E::Requeued, E::Cancelled]
+                }
+                TaskState::Succeeded => &[E::Reopened],
+                TaskState::Failed | TaskState::Cancelled | TaskState::Skipped => &[],
+            };
+            for event in TaskEvent::ALL.iter().copied() {
+                match next(from, event) {
+                    Ok(_) => assert!(legal.contains(&event), "{from} takes {event:?}"),
+                    Err(refused) => {
+                        assert_eq!(refused, IllegalTaskEvent { from, event });
+                        assert!(!legal.contains(&event), "{from} refuses {event:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn only_a_claim_leads_to_leased_and_only_a_lease_can_succeed() {
         for from in TaskState::ALL {
             for event in TaskEvent::ALL {

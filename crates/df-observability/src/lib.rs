@@ -3,10 +3,8 @@
 //! What it deliberately does not know: what is worth logging. It never adds a field of its own besides the time,
 //! the level, the process and the target, and nothing here may be handed a prompt, a key or a token.
 //!
-//! ```
-//! use df_observability::field;
-//! assert_eq!(field::JOB, "job");
-//! ```
+//! Names mean the same in every process: `tenant`, `job`, `task`, `attempt`, `epoch`, `worker`, `account`, `model`,
+//! `code`, `error`, `address`.
 
 mod json;
 
@@ -16,22 +14,6 @@ use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
-
-/// Names of fields that mean the same thing in every process, in logs and in the API.
-pub mod field {
-    pub const TENANT: &str = "tenant";
-    pub const JOB: &str = "job";
-    pub const TASK: &str = "task";
-    pub const EPOCH: &str = "epoch";
-    pub const ATTEMPT: &str = "attempt";
-    pub const WORKER: &str = "worker";
-    pub const ACCOUNT: &str = "account";
-    pub const MODEL: &str = "model";
-    pub const CODE: &str = "code";
-    pub const ERROR: &str = "error";
-    pub const ADDRESS: &str = "address";
-    pub const DURATION_MS: &str = "duration_ms";
-}
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]

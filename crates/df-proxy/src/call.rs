@@ -71,7 +71,14 @@ impl Ended {
 pub(crate) async fn answer(core: Arc<Core>, call: Call, mut client: Client) {
     let answered = timeout(core.limits.request_timeout(), rotate(&core, &call, &mut client)).await;
     let error = match answered {
-        Ok(Ok(())) => return,
+        Ok(Ok(())) => {
+            let claims = &call.claims;
+            tracing::info!(
+                job = %claims.job, task = %claims.task, attempt = %claims.attempt, epoch = claims.epoch,
+                model = call.request.model, "a call ended"
+            );
+            return;
+        }
         Ok(Err(error)) => error,
         Err(_elapsed) => CallError::Unavailable("the time for the whole call is over".into()),
     };

@@ -1,5 +1,5 @@
 //! `kill -9` of every process at random moments while jobs run: nothing acknowledged is lost, nothing is done twice.
-#![expect(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,8 +1,11 @@
 //! The main job, by the one command that a newcomer types, from the conversation that ships with it.
-#![expect(clippy::print_stdout, reason = "a test that cannot run says so")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
+use df_contract::{Plan, PlanLimits};
 use df_testkit::{Limit, files_with, repository, run_cli};
 
 #[test]
@@ -38,6 +41,10 @@ fn the_main_job_runs_from_text_to_delivered_tested_software() {
     let log = std::fs::read_to_string(data.join("logs/devfactory-proxy.log")).unwrap();
     assert!(!log.contains("stale"), "the main job must be recorded again:\n{log}");
 
+    check_plan(&out.join("plan.json"), summary);
+    let recorded = std::fs::read_to_string(example.join("recording.jsonl")).unwrap();
+    assert!(recorded.contains("FAILED (failures="), "the debug loop has seen a test fail");
+
     let software = out.join("software");
     let tests = Command::new("/usr/bin/python3")
         .args(["-B", "-m", "unittest", "discover", "-s", "tests", "-v"])
@@ -58,4 +65,25 @@ fn the_main_job_runs_from_text_to_delivered_tested_software() {
     assert_eq!(shown, [], "hidden checks are delivered to nobody");
     let logged = files_with(&data.join("logs"), &[("a hidden check", line)], &[]);
     assert_eq!(logged, []);
+}
+
+/// At least five tasks, every builder's role, and a first wave of several that were held at the same time.
+fn check_plan(path: &Path, summary: &str) {
+    let plan: Plan = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(plan.validate(&PlanLimits::default()), vec![]);
+    assert!(plan.tasks.len() >= 5, "{} tasks", plan.tasks.len());
+    let roles: BTreeSet<&str> = plan.tasks.iter().map(|task| task.role.as_str()).collect();
+    assert_eq!(roles, BTreeSet::from(["backend", "devops", "frontend", "qa"]));
+    let first = plan.layers().unwrap().remove(0);
+    assert!(first.len() >= 2, "{first:?}");
+    let at = |slug: &str, state: &str| {
+        let found = summary.lines().position(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.windows(3).any(|w| w == ["task", slug, state])
+        });
+        found.unwrap_or_else(|| panic!("no line says that {slug} is {state}"))
+    };
+    let leased = first.iter().map(|slug| at(slug.as_str(), "LEASED")).max().unwrap();
+    let done = first.iter().map(|slug| at(slug.as_str(), "SUCCEEDED")).min().unwrap();
+    assert!(leased < done, "the first wave was held side by side");
 }

@@ -46,7 +46,10 @@ async fn send(client: &LeaseClient, lease: &Lease, report: Report) {
     };
     let refused = match client.report(&report).await {
         Ok(()) => {
-            tracing::info!(job = %lease.job, task = %lease.slug, epoch = lease.epoch, outcome, "lease reported");
+            tracing::info!(
+                job = %lease.job, task = %lease.slug, attempt = %lease.attempt, epoch = lease.epoch, outcome,
+                "lease reported"
+            );
             return;
         }
         Err(error) => error,

@@ -121,7 +121,9 @@ impl<'a> Session<'a> {
     fn start(&mut self, lease: Lease) {
         let name = HeldLease { job: lease.job, slug: lease.slug.clone(), epoch: lease.epoch };
         let kind = lease.kind().as_str();
-        tracing::info!(job = %lease.job, task = %lease.slug, epoch = lease.epoch, kind, "lease claimed");
+        tracing::info!(
+            job = %lease.job, task = %lease.slug, attempt = %lease.attempt, epoch = lease.epoch, kind, "lease claimed"
+        );
         let (cancel, cancelled) = watch::channel(false);
         let first = match &lease.work {
             Work::Agent { task } => task.model_token.clone(),
