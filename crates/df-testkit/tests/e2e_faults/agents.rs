@@ -168,5 +168,7 @@ async fn a_plan_outside_the_granted_paths_is_corrected_or_fails_the_job() {
     let cause = view.cause.unwrap_or_default();
     assert!(cause.contains("not valid") && cause.contains("protected"), "{cause}");
     assert!(view.plan.is_none() && view.artefacts.is_empty());
+    let planning = view.tasks.iter().find(|task| task.slug.as_str() == "plan").unwrap();
+    assert_eq!(planning.failure.as_ref().unwrap().kind, FailureKind::ContractBreach);
     factory.verify_audit();
 }
