@@ -25,9 +25,9 @@ pub(crate) fn show<T: serde::Serialize>(
     text: impl FnOnce(&T) -> String,
 ) -> anyhow::Result<()> {
     if cli.json {
-        println!("{}", serde_json::to_string(value)?);
+        crate::output::line(format_args!("{}", serde_json::to_string(value)?));
     } else {
-        print!("{}", render::plain(&text(value)));
+        crate::output::text(format_args!("{}", render::plain(&text(value))));
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! `devfactory`: the command line, a client of the HTTP API. `up` and `run` also start a local stack from the
 //! sibling binaries.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+#![expect(clippy::print_stderr, reason = "a command line prints")]
 
 mod args;
 mod client;
 mod commands;
 mod job_file;
+mod output;
 mod render;
 mod stack;
 mod watch;

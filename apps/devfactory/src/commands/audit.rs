@@ -59,16 +59,16 @@ fn read(source: impl std::io::Read) -> anyhow::Result<Vec<ExportLine>> {
 fn told(cli: &Cli, verified: &Verified) -> anyhow::Result<ExitCode> {
     let found: Vec<String> = verified.findings.iter().map(ToString::to_string).collect();
     if cli.json {
-        println!(
+        crate::output::line(format_args!(
             "{}",
             serde_json::json!({"jobs": verified.jobs, "records": verified.records, "findings": found})
-        );
+        ));
     } else {
-        println!("{} job(s), {} record(s)", verified.jobs, verified.records);
+        crate::output::line(format_args!("{} job(s), {} record(s)", verified.jobs, verified.records));
     }
     if found.is_empty() {
         if !cli.json {
-            println!("every chain verifies, and the tables say what the log says");
+            crate::output::line(format_args!("every chain verifies, and the tables say what the log says"));
         }
         return Ok(ExitCode::SUCCESS);
     }

@@ -182,7 +182,7 @@ async fn installation(url: Option<&str>, key: Option<&str>, found: &mut Vec<Find
 fn print(cli: &Cli, found: &[Finding]) -> anyhow::Result<ExitCode> {
     for finding in found {
         if cli.json {
-            println!("{}", serde_json::to_string(finding)?);
+            crate::output::line(format_args!("{}", serde_json::to_string(finding)?));
             continue;
         }
         let mark = match finding.state {
@@ -190,9 +190,9 @@ fn print(cli: &Cli, found: &[Finding]) -> anyhow::Result<ExitCode> {
             State::Note => "note   ",
             State::Missing => "MISSING",
         };
-        println!("{mark} {}: {}", finding.what, finding.detail);
+        crate::output::line(format_args!("{mark} {}: {}", finding.what, finding.detail));
         if !finding.remedy.is_empty() {
-            println!("        {}", finding.remedy);
+            crate::output::line(format_args!("        {}", finding.remedy));
         }
     }
     let broken = found.iter().any(|f| f.state == State::Missing);

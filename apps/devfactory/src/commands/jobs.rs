@@ -50,9 +50,9 @@ pub(crate) fn at_rest(state: JobState) -> bool {
 
 pub(crate) fn print_event(json: bool, event: &JobEventView) {
     if json {
-        println!("{}", serde_json::to_string(event).unwrap_or_default());
+        crate::output::line(format_args!("{}", serde_json::to_string(event).unwrap_or_default()));
     } else if let Some(line) = render::event_line(event) {
-        println!("{:>5} {}", event.seq, render::plain(&line));
+        crate::output::line(format_args!("{:>5} {}", event.seq, render::plain(&line)));
     }
 }
 

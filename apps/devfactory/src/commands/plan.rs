@@ -19,10 +19,13 @@ pub(crate) fn check(cli: &Cli, file: &Path) -> anyhow::Result<ExitCode> {
     }
     let digest = df_contract::digest_json(&plan)?;
     if cli.json {
-        println!("{}", serde_json::json!({"valid": true, "digest": digest, "tasks": plan.tasks.len()}));
+        crate::output::line(format_args!(
+            "{}",
+            serde_json::json!({"valid": true, "digest": digest, "tasks": plan.tasks.len()})
+        ));
     } else {
-        print!("{}", render::graph(&plan));
-        println!("the plan is valid; digest {digest}");
+        crate::output::text(format_args!("{}", render::graph(&plan)));
+        crate::output::line(format_args!("the plan is valid; digest {digest}"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -44,7 +44,7 @@ async fn carry_out(cli: &Cli, args: &RunArgs, client: &Client) -> anyhow::Result
     let submitted = submit_to(client, &args.job, None).await?;
     let job = submitted.id.to_string();
     if !cli.json {
-        println!("job {job}");
+        crate::output::line(format_args!("job {job}"));
     }
     let state = watch::follow(client, &job, 0, at_rest, |e| print_event(cli.json, e)).await?;
     if state == JobState::Completed {
@@ -61,9 +61,13 @@ async fn carry_out(cli: &Cli, args: &RunArgs, client: &Client) -> anyhow::Result
 async fn fetch(cli: &Cli, client: &Client, job: &str, out: &Path) -> anyhow::Result<()> {
     let fetched = artifacts::fetch(client, job, out).await?;
     if !cli.json {
-        println!("\ndelivered to {} (the software is in {})", out.display(), out.join("software").display());
+        crate::output::line(format_args!(
+            "\ndelivered to {} (the software is in {})",
+            out.display(),
+            out.join("software").display()
+        ));
         for (path, digest) in fetched {
-            println!("  {}  sha256:{digest}", path.display());
+            crate::output::line(format_args!("  {}  sha256:{digest}", path.display()));
         }
     }
     Ok(())
@@ -75,12 +79,12 @@ fn advise(cli: &Cli, args: &RunArgs, state: JobState, job: &str) {
         format!("start its stack again (devfactory up --data-dir {}) and, ", args.stack.data_dir.display());
     let first = if cli.url.is_some() { "" } else { again.as_str() };
     match state {
-        JobState::AwaitingApproval => println!(
+        JobState::AwaitingApproval => crate::output::line(format_args!(
             "\nthe job waits for an approval that its submitter cannot give; {first}with another identity's key:\n  devfactory approve {job}"
-        ),
-        JobState::Paused => {
-            println!("\nthe job is paused; {first}as an operator:\n  devfactory resume {job}")
-        }
+        )),
+        JobState::Paused => crate::output::line(format_args!(
+            "\nthe job is paused; {first}as an operator:\n  devfactory resume {job}"
+        )),
         JobState::Draft
         | JobState::GovernanceAnalysis
         | JobState::Approved
