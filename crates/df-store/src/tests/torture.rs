@@ -61,7 +61,7 @@ async fn client(store: Store, round: u64, client: u64) {
 }
 
 #[tokio::test]
-#[ignore = "the process that the test below starts and kills"]
+#[ignore = "run by killed_at_random_nothing_acknowledged_is_lost"]
 async fn child() {
     let dir = std::env::var_os(DIR).unwrap();
     let round = std::env::var_os(ROUND).unwrap().to_str().unwrap().parse().unwrap();
