@@ -1,7 +1,7 @@
 //! What people see: events as lines, a job as a page, a finished run as a summary.
 
 use df_contract::api::{JobPage, JobView, Spend, TaskView};
-use df_contract::{EventKind, JobEventView, LeaseKind};
+use df_contract::{EventKind, JobEventView, LeaseKind, TaskSlug};
 
 /// Text from agents, models and providers as a terminal may get it: what would move the cursor, change the title or
 /// turn the direction of writing round is shown, not obeyed.
@@ -39,8 +39,31 @@ pub(crate) fn event_line(event: &JobEventView) -> Option<String> {
         EventKind::ApprovalVote { by, approved, comment } => {
             format!("{by} {}{}", if *approved { "approved" } else { "rejected" }, told(comment))
         }
+        EventKind::Message { by } => format!("{by} sent a message; the agent task that starts next is told"),
+        EventKind::BudgetRequested { by, tokens, nano_usd } => {
+            let tokens = tokens.map(|t| format!("{} tokens", t.0));
+            let caps: Vec<String> = tokens.into_iter().chain(nano_usd.map(|n| n.to_string())).collect();
+            format!("{by} asks for a budget of {}", caps.join(" and "))
+        }
+        EventKind::Replanned { kept, dropped } => {
+            format!("planned anew: {} task(s) stay, dropped: {}", kept.len(), slugs(dropped))
+        }
+        EventKind::RolledBack { to, undone } => {
+            let to = to.as_ref().map_or("its base", |slug| slug.as_str());
+            format!("job branch is back at {to}, undone: {}", slugs(undone))
+        }
+        EventKind::StaleResult { slug, held, current } => {
+            format!("task {slug:<28} a result under epoch {held} came too late (now {current})")
+        }
         EventKind::Progress { slug, line, .. } => format!("     {slug:<28} {}", one_line(line)),
     })
+}
+
+fn slugs(list: &[TaskSlug]) -> String {
+    if list.is_empty() {
+        return "nothing".to_owned();
+    }
+    list.iter().map(TaskSlug::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn told(cause: &str) -> String {

@@ -54,7 +54,7 @@ impl Worker {
     /// # Errors
     /// The daemon refuses to open a session at all: a wrong key, or one that is no worker's.
     pub async fn run(&self, stop: watch::Receiver<bool>) -> Result<(), RuntimeError> {
-        let open = SessionOpen { name: self.config.name.clone(), capacity: self.config.capacity };
+        let open = SessionOpen::plain(&self.config.name, self.config.capacity);
         while !*stop.borrow() {
             let mut sent = Instant::now();
             let opened = until_answered(stop.clone(), || {

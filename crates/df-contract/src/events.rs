@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Decision, JobId, JobState, TaskSlug, TaskState, Timestamp};
+use crate::{Decision, JobId, JobState, NanoUsd, TaskSlug, TaskState, Timestamp, Tokens};
 
 /// One event of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +46,34 @@ pub enum EventKind {
         approved: bool,
         #[serde(default, skip_serializing_if = "String::is_empty")]
         comment: String,
+    },
+    /// Somebody has said something to the running job.
+    Message {
+        by: String,
+    },
+    /// More budget is asked for.
+    BudgetRequested {
+        by: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tokens: Option<Tokens>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nano_usd: Option<NanoUsd>,
+    },
+    /// The rest of the work is planned anew.
+    Replanned {
+        kept: Vec<TaskSlug>,
+        dropped: Vec<TaskSlug>,
+    },
+    /// The job branch is back at an earlier integrated point.
+    RolledBack {
+        to: Option<TaskSlug>,
+        undone: Vec<TaskSlug>,
+    },
+    /// A result came after its lease had ended; it was refused.
+    StaleResult {
+        slug: TaskSlug,
+        held: u64,
+        current: u64,
     },
     Progress {
         slug: TaskSlug,

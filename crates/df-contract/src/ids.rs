@@ -159,6 +159,9 @@ text_id!(
     /// A tenant.
     TenantId, is_slug, "use lower-case letters, digits and single hyphens, at most 48 bytes");
 text_id!(
+    /// An agent, built in or registered: `backend`, `docs-writer`.
+    AgentName, is_slug, "use lower-case letters, digits and single hyphens, at most 48 bytes");
+text_id!(
     /// SHA-256 as 64 lower-case hex digits: the address of a blob, a plan, a policy bundle.
     Digest, |s| s.len() == 64 && s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)),
     "it must be 64 lower-case hex digits (SHA-256)");

@@ -1,9 +1,14 @@
 //! What a submitter asks for.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, DurationMs, JobId, NanoUsd, Plan, PlanError, PlanLimits, Revision, Timestamp, Tokens};
+use crate::{
+    Digest, DurationMs, FailureKind, JobId, NanoUsd, OnFailure, Plan, PlanError, PlanLimits, Revision,
+    Timestamp, Tokens,
+};
 
 /// Limits on a submission, in bytes and counts.
 pub const MAX_TITLE_BYTES: usize = 300;
@@ -53,6 +58,30 @@ pub struct JobSpec {
     pub model: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<JobId>,
+    /// What becomes of the job when a task fails for good, unless the plan says otherwise for that task.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_failure: OnFailure,
+    /// Other numbers of attempts than the factory's, by kind of failure; the operator's policy bounds them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub retries: BTreeMap<FailureKind, RetryOverride>,
+    /// Labels that a worker must carry to be given this job's agent tasks.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub labels: BTreeSet<String>,
+}
+
+/// Another retry rule for one kind of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryOverride {
+    /// Attempts in all, the first included.
+    pub attempts: u32,
+    /// Wait before the second attempt; doubles each time. Absent = the factory's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_ms: Option<DurationMs>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Where the work starts from.

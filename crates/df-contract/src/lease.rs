@@ -2,15 +2,16 @@
 //!
 //! All bodies are JSON under `/v1/worker/`. A lease's token opens the lease's own blobs and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::agent::Runtime;
 use crate::task::TreeRef;
 use crate::{
-    AcceptanceCheck, AgentTask, AttemptId, AttemptOutcome, Digest, DurationMs, HiddenCheck, JobId, SessionId,
-    Source, TaskSlug, TenantId, Timestamp,
+    AcceptanceCheck, AgentTask, AttemptId, AttemptOutcome, Digest, DurationMs, HiddenCheck, JobId,
+    SandboxTier, SessionId, Source, TaskSlug, TenantId, Timestamp,
 };
 
 /// A worker's session lives this long without a heartbeat.
@@ -90,6 +91,36 @@ pub struct SessionOpen {
     pub name: String,
     /// How many leases it can hold at once.
     pub capacity: u32,
+    /// What the operator says of this worker: `gpu`, `zone-a`. Tasks may ask for labels.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub labels: BTreeSet<String>,
+    /// Sandbox tiers it can enforce.
+    #[serde(default = "default_tiers")]
+    pub tiers: BTreeSet<SandboxTier>,
+    /// Runtimes of agents it can run.
+    #[serde(default = "default_runtimes")]
+    pub runtimes: BTreeSet<Runtime>,
+}
+
+impl SessionOpen {
+    /// A worker with the default sandbox and runtime, and no labels.
+    pub fn plain(name: impl Into<String>, capacity: u32) -> Self {
+        Self {
+            name: name.into(),
+            capacity,
+            labels: BTreeSet::new(),
+            tiers: default_tiers(),
+            runtimes: default_runtimes(),
+        }
+    }
+}
+
+fn default_tiers() -> BTreeSet<SandboxTier> {
+    BTreeSet::from([SandboxTier::Bwrap])
+}
+
+fn default_runtimes() -> BTreeSet<Runtime> {
+    BTreeSet::from([Runtime::Builtin])
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -13,6 +13,7 @@
 //! ```
 
 pub mod access;
+pub mod agent;
 pub mod api;
 pub mod canonical;
 pub mod decision;
@@ -31,16 +32,21 @@ pub mod units;
 mod wire;
 
 pub use access::{Action, Role, Scope};
+pub use agent::{AgentManifest, RegisteredAgent};
 pub use canonical::{canonical_json, digest_json};
-pub use decision::{ApprovalRule, Decision, NetworkMode, Obligations, Reason, Severity, Verdict};
+pub use decision::{
+    ApprovalRule, Decision, NetworkMode, Obligations, Reason, SandboxTier, Severity, Verdict,
+};
 pub use error::{ErrorCode, Problem};
 pub use events::{EventKind, JobEventView};
 pub use facts::{GateFacts, SourceFacts};
 pub use grant::{Grant, GrantClaims, GrantError};
-pub use ids::{AttemptId, CommandId, Digest, IdError, JobId, KeyId, Revision, SessionId, TaskSlug, TenantId};
+pub use ids::{
+    AgentName, AttemptId, CommandId, Digest, IdError, JobId, KeyId, Revision, SessionId, TaskSlug, TenantId,
+};
 pub use job::{AcceptanceCheck, Budget, Capabilities, HiddenCheck, JobSpec, Source};
 pub use lease::{Lease, LeaseKind, LeaseToken, WorkerClass};
-pub use plan::{Plan, PlanError, PlanLimits, PlanTask};
+pub use plan::{OnFailure, Plan, PlanError, PlanLimits, PlanTask};
 pub use states::{JobState, TaskState};
 pub use task::{AgentResult, AgentTask, AttemptOutcome, CheckResult, FailureKind, Usage};
 pub use units::{DurationMs, NanoUsd, Timestamp, Tokens};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AcceptanceCheck, Role, TaskSlug, Tokens};
+use crate::{AcceptanceCheck, AgentName, NanoUsd, Role, TaskSlug, Tokens};
 
 /// The work of a job, cut into tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -21,7 +21,7 @@ pub struct Plan {
 #[serde(deny_unknown_fields)]
 pub struct PlanTask {
     pub slug: TaskSlug,
-    /// Which agent: `backend`, `frontend`, `devops` or `qa`.
+    /// `backend`, `frontend`, `devops`, `qa`, or `registered-agent` together with `agent`.
     pub role: Role,
     pub title: String,
     pub instructions: String,
@@ -39,6 +39,40 @@ pub struct PlanTask {
     /// This task's share of the job's tokens; absent = an equal share of what is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Tokens>,
+    /// This task's share of the job's money.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nano_usd: Option<NanoUsd>,
+    /// The registered agent that does it; absent = the built-in one of the role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    /// What becomes of the job when this task fails for good; absent = as the job says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnFailure>,
+}
+
+/// What becomes of a job when one of its tasks fails for good.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// The job fails.
+    #[default]
+    Fail,
+    /// The task and all that builds on it are left out; the rest goes on.
+    Skip,
+    /// What is finished stays, and the coordinator plans the rest anew, a bounded number of times.
+    Replan,
+}
+
+impl OnFailure {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            OnFailure::Fail => "fail",
+            OnFailure::Skip => "skip",
+            OnFailure::Replan => "replan",
+        }
+    }
 }
 
 /// Bounds on any plan.
@@ -350,6 +384,9 @@ mod tests {
             expected_outputs: vec![],
             checks: vec![],
             tokens: None,
+            nano_usd: None,
+            agent: None,
+            on_failure: None,
         }
     }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::agent::AgentOffer;
 use crate::{
-    AcceptanceCheck, AttemptId, Digest, DurationMs, GateFacts, JobId, NanoUsd, NetworkMode, Plan, Revision,
-    Role, SourceFacts, TaskSlug, Tokens,
+    AcceptanceCheck, AgentManifest, AttemptId, Digest, DurationMs, GateFacts, JobId, NanoUsd, NetworkMode,
+    Plan, Revision, Role, SourceFacts, TaskSlug, Tokens,
 };
 
 /// A commit and the git bundle (in the blob store) that carries it with its whole history.
@@ -43,6 +44,9 @@ pub struct AgentTask {
     /// Base URL of the proxy (`http://127.0.0.1:8787`), without `/v1`.
     pub model_endpoint: String,
     pub model: String,
+    /// The registered agent that is to do it; absent = the built-in one of the type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Box<AgentManifest>>,
     /// The grant: bearer token for the endpoint.
     pub model_token: String,
 }
@@ -75,6 +79,44 @@ pub struct TaskInput {
     /// Acceptance checks of the whole job.
     #[serde(default)]
     pub acceptance: Vec<AcceptanceCheck>,
+    /// What the people who run the job have said since it began, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<String>,
+    /// Registered agents that a coordinator may plan with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<AgentOffer>,
+    /// A change that could not be merged, to be laid on top of the base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<Conflict>,
+    /// The plan before this one, when the rest is planned anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replan: Option<Replan>,
+}
+
+/// A change that does not fit the job branch. The task's base is our side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Conflict {
+    /// The task whose change it is.
+    pub of: TaskSlug,
+    /// Their side.
+    pub theirs: TreeRef,
+    /// The tree that both sides began from.
+    pub ancestor: TreeRef,
+    /// What the merge said.
+    pub detail: String,
+}
+
+/// Why the rest of a job is planned anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Replan {
+    /// The failure that stopped the plan before.
+    pub cause: String,
+    /// What is finished and stays, with its summaries.
+    pub finished: BTreeMap<TaskSlug, String>,
+    /// What was not finished and is dropped, with its titles.
+    pub dropped: BTreeMap<TaskSlug, String>,
 }
 
 /// Limits and rights of one attempt. Enforced by the worker, not by the prompt.

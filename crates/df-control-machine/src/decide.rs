@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, CommandBody, Rejection};
 use crate::job::{self, JobEvent};
-use crate::record::{ApprovalSubject, JobRecord, TaskRecord};
+use crate::record::{ApprovalSubject, Caps, JobRecord, TaskRecord};
 use crate::task::{self, TaskEvent};
 
 /// An accepted command: the new record, what to audit, and what to do outside.
@@ -49,6 +49,12 @@ pub enum AuditBody {
     OutputJudged { verdict: Verdict, gates: Vec<GateView>, artefact: Digest },
     Spent { spend: Spend, through: u64 },
     Delivered { artefacts: std::collections::BTreeMap<String, Digest> },
+    Message { by: String, text: Digest },
+    BudgetRequested { by: String, caps: Caps },
+    BudgetRaised { caps: Caps },
+    Replanned { number: u32, kept: Vec<TaskSlug>, dropped: Vec<TaskSlug> },
+    RolledBack { to: Option<TaskSlug>, head: TreeRef, undone: Vec<TaskSlug> },
+    PriorityChanged { from: i8, to: i8 },
 }
 
 /// Something to do outside the store after the commit; kept in the outbox until done, and safe to do twice.

@@ -23,8 +23,12 @@ pub mod retry;
 pub mod step;
 pub mod table;
 pub mod task;
+pub mod tasks;
 
 pub use command::{Actor, Command, CommandBody, Rejection};
 pub use decide::{AuditBody, AuditDraft, Decided, Effect, decide};
-pub use record::{Approval, ApprovalSubject, JobRecord, TaskOutput, TaskRecord};
+pub use record::{
+    Approval, ApprovalSubject, BudgetRequest, Caps, JobRecord, Message, TaskOutput, TaskRecord,
+};
 pub use step::{Step, next_step};
+pub use tasks::Tasks;

@@ -1,17 +1,19 @@
 //! A job as the control plane keeps it: everything a decision needs, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use df_contract::api::{FailureView, GateView, Spend};
 use df_contract::decision::Decision;
-use df_contract::task::TreeRef;
+use df_contract::task::{Conflict, Replan, TreeRef};
 use df_contract::{
-    ApprovalRule, AttemptId, CheckResult, Digest, JobId, JobSpec, JobState, LeaseKind, Plan, PlanTask, Role,
-    SessionId, SourceFacts, TaskSlug, TaskState, TenantId, Timestamp, Usage,
+    AgentName, ApprovalRule, AttemptId, CheckResult, Digest, JobId, JobSpec, JobState, LeaseKind, NanoUsd,
+    Plan, PlanTask, Role, SessionId, SourceFacts, TaskSlug, TaskState, TenantId, Timestamp, Tokens, Usage,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::job::JobStatus;
+use crate::tasks::Tasks;
 
 /// One job with its tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +22,10 @@ pub struct JobRecord {
     pub tenant: TenantId,
     /// The identity that submitted it; four eyes compares with this.
     pub submitter: String,
-    pub spec: JobSpec,
+    pub spec: Arc<JobSpec>,
+    /// As submitted, or as changed since.
+    #[serde(default)]
+    pub priority: i8,
     pub state: JobState,
     pub resume_to: Option<JobState>,
     /// Rises by one with every accepted command.
@@ -29,15 +34,15 @@ pub struct JobRecord {
     pub cause: Option<String>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
-    pub facts: Option<SourceFacts>,
+    pub facts: Option<Arc<SourceFacts>>,
     pub base: Option<TreeRef>,
     /// The job branch: moves only by an accepted merge.
     pub head: Option<TreeRef>,
-    pub decision: Option<Decision>,
-    pub plan: Option<Plan>,
+    pub decision: Option<Arc<Decision>>,
+    pub plan: Option<Arc<Plan>>,
     pub plan_digest: Option<Digest>,
     /// A plan that waits for the plan gate.
-    pub proposed_plan: Option<Plan>,
+    pub proposed_plan: Option<Arc<Plan>>,
     pub approval: Option<Approval>,
     pub gates: Vec<GateView>,
     /// Facts of the last validation, until the gate has judged them.
@@ -46,7 +51,49 @@ pub struct JobRecord {
     pub delivery_approved: bool,
     pub spend: Spend,
     pub artefacts: BTreeMap<String, Digest>,
-    pub tasks: BTreeMap<TaskSlug, TaskRecord>,
+    /// Plan tasks whose changes are in the job branch, in the order of their merges.
+    #[serde(default)]
+    pub integrated: Vec<TaskSlug>,
+    /// What people have said to the running job, oldest first.
+    #[serde(default)]
+    pub messages: Vec<Message>,
+    /// How often the rest was planned anew, and why it is just now.
+    #[serde(default)]
+    pub replans: u32,
+    #[serde(default)]
+    pub replan: Option<Replan>,
+    /// Caps raised by approval; they replace those of the decision.
+    #[serde(default)]
+    pub raised: Option<Caps>,
+    /// More budget that was asked for and waits for people.
+    #[serde(default)]
+    pub budget_request: Option<BudgetRequest>,
+    pub tasks: Tasks,
+}
+
+/// Something said to a running job; it goes to the agent task that is claimed next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    pub at: Timestamp,
+    pub by: String,
+    pub text: String,
+    /// The task it went to.
+    pub given_to: Option<TaskSlug>,
+}
+
+/// Caps of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caps {
+    pub tokens: Tokens,
+    pub money_nano_usd: Option<NanoUsd>,
+}
+
+/// New caps, and who must agree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetRequest {
+    pub by: String,
+    pub caps: Caps,
+    pub approval: Approval,
 }
 
 /// What waits for people.
@@ -70,6 +117,8 @@ pub enum ApprovalSubject {
     Plan,
     Output,
     Delivery,
+    /// More budget.
+    Budget,
 }
 
 impl ApprovalSubject {
@@ -79,6 +128,7 @@ impl ApprovalSubject {
             ApprovalSubject::Plan => "plan",
             ApprovalSubject::Output => "output",
             ApprovalSubject::Delivery => "delivery",
+            ApprovalSubject::Budget => "budget",
         }
     }
 }
@@ -99,6 +149,24 @@ pub struct TaskRecord {
     /// The tree an agent starts from: the head as it was when the task became ready, so that every attempt, and
     /// every replay, sees the same files whatever is merged meanwhile.
     pub base: Option<TreeRef>,
+    /// The wave of the plan it belongs to; a task waits for every earlier wave to end. 0 = none.
+    #[serde(default)]
+    pub wave: u32,
+    /// Length of the longest chain of tasks that wait for this one, itself included.
+    #[serde(default)]
+    pub rank: u32,
+    /// The registered agent that does it.
+    #[serde(default)]
+    pub agent: Option<AgentName>,
+    /// A change that could not be merged, for the task that resolves it.
+    #[serde(default)]
+    pub conflict: Option<Conflict>,
+    /// What people said that this task is told.
+    #[serde(default)]
+    pub messages: Vec<String>,
+    /// It failed for good, and the job goes on without it.
+    #[serde(default)]
+    pub tolerated: bool,
     /// integrate: the task whose change is merged.
     pub merges: Option<TaskSlug>,
     /// deliver: the target.
@@ -136,9 +204,16 @@ impl JobRecord {
         JobStatus { state: self.state, resume_to: self.resume_to }
     }
 
-    /// The first task that failed for good, in slug order: the root cause of a failed job.
+    /// The first task that failed for good and that the job cannot do without: the root cause of a failed job.
     pub fn failed_task(&self) -> Option<&TaskRecord> {
-        self.tasks.values().find(|t| t.state == TaskState::Failed)
+        self.tasks.values().find(|t| t.state == TaskState::Failed && !t.tolerated)
+    }
+
+    /// What the job may spend: as decided, or as raised since by approval.
+    pub fn caps(&self) -> Option<Caps> {
+        let decided = self.decision.as_ref().map(|d| &d.obligations);
+        let decided = decided.map(|o| Caps { tokens: o.tokens, money_nano_usd: o.money_nano_usd });
+        self.raised.or(decided)
     }
 
     /// Whether every task of this kind has succeeded, and there is at least one.
@@ -168,6 +243,12 @@ impl TaskRecord {
             depends_on,
             plan_task: None,
             base: None,
+            wave: 0,
+            rank: 0,
+            agent: None,
+            conflict: None,
+            messages: Vec::new(),
+            tolerated: false,
             merges: None,
             target: None,
             attempts: 0,

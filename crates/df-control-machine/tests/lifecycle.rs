@@ -56,6 +56,9 @@ fn plan() -> Plan {
         expected_outputs: vec![],
         checks: vec![],
         tokens: None,
+        nano_usd: None,
+        agent: None,
+        on_failure: None,
     };
     Plan {
         summary: "s".into(),
@@ -136,7 +139,7 @@ impl Driver {
         let decided = decide(self.record.as_ref(), &command)?;
         assert!(!decided.audit.is_empty(), "an accepted command leaves a record");
         assert_eq!(decided.record.version, before.as_ref().map_or(0, |b| b.version) + 1);
-        for (slug, task) in before.iter().flat_map(|b| &b.tasks) {
+        for (slug, task) in before.iter().flat_map(|b| b.tasks.iter()) {
             assert!(decided.record.tasks[slug].epoch >= task.epoch, "epochs never fall");
         }
         let mut known: BTreeSet<&TaskSlug> = before.iter().flat_map(|b| b.tasks.keys()).collect();

@@ -14,9 +14,9 @@ pub fn job_view(record: &JobRecord) -> JobView {
         version: record.version,
         resume_to: record.resume_to,
         cause: record.cause.clone(),
-        decision: record.decision.clone(),
+        decision: record.decision.as_deref().cloned(),
         // Before the plan gate has spoken, the proposed plan is what an approver must see.
-        plan: record.plan.clone().or_else(|| record.proposed_plan.clone()),
+        plan: record.proposed_plan.as_deref().or(record.plan.as_deref()).cloned(),
         plan_digest: record.plan_digest.clone(),
         head: record.head.clone(),
         approval: record.approval.as_ref().map(approval_view),
@@ -34,7 +34,7 @@ fn summary(record: &JobRecord) -> JobSummary {
         tenant: record.tenant.clone(),
         submitter: record.submitter.clone(),
         state: record.state,
-        priority: record.spec.priority,
+        priority: record.priority,
         created_at: record.created_at,
         updated_at: record.updated_at,
     }

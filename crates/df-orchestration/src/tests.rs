@@ -69,7 +69,7 @@ fn spec() -> df_contract::JobSpec {
 
 async fn claimed(orchestrator: &Orchestrator) -> Lease {
     let key = KeyId::mint(Timestamp(5), [5; 10]);
-    let open = SessionOpen { name: "w".to_owned(), capacity: 8 };
+    let open = SessionOpen::plain("w", 8);
     let session = orchestrator.session_open(key, WorkerClass::Trusted, open).await.unwrap().session;
     let ask = Claim { kinds: LeaseKind::ALL.to_vec(), max: 1, wait_ms: DurationMs::ZERO };
     orchestrator.claim(session, key, ask).await.unwrap().leases.remove(0)

@@ -95,6 +95,7 @@ fn agent_task(
         epoch: task.epoch,
         model_endpoint: config.proxy_url.clone(),
         model: grants::model(record, config)?,
+        agent: None,
         model_token: grant.to_owned(),
     })
 }
@@ -120,6 +121,7 @@ fn input(record: &JobRecord, task: &TaskRecord, plan: Option<&PlanTask>) -> Task
         dependency_summaries: depends.into_iter().filter_map(summary).collect::<BTreeMap<_, _>>(),
         previous_failure: previous_failure(task),
         acceptance: record.spec.acceptance.clone(),
+        ..TaskInput::default()
     }
 }
 

@@ -36,7 +36,21 @@ pub(crate) fn of(draft: &AuditDraft, actor: &str) -> Option<EventKind> {
             approved: *approve,
             comment: comment.clone(),
         }),
-        AuditBody::PlanJudged { .. }
+        AuditBody::BudgetRequested { by, caps } => Some(EventKind::BudgetRequested {
+            by: by.clone(),
+            tokens: Some(caps.tokens),
+            nano_usd: caps.money_nano_usd,
+        }),
+        AuditBody::Message { by, .. } => Some(EventKind::Message { by: by.clone() }),
+        AuditBody::Replanned { kept, dropped, .. } => {
+            Some(EventKind::Replanned { kept: kept.clone(), dropped: dropped.clone() })
+        }
+        AuditBody::RolledBack { to, undone, .. } => {
+            Some(EventKind::RolledBack { to: to.clone(), undone: undone.clone() })
+        }
+        AuditBody::BudgetRaised { .. }
+        | AuditBody::PriorityChanged { .. }
+        | AuditBody::PlanJudged { .. }
         | AuditBody::PlanAccepted { .. }
         | AuditBody::Produced { .. }
         | AuditBody::OutputJudged { .. }
@@ -63,6 +77,20 @@ pub(crate) fn log(JobEventView { job, event, .. }: &JobEventView) {
         }
         EventKind::ApprovalVote { by, approved, comment: _ } => {
             tracing::info!(%job, by, approved, "vote counted")
+        }
+        EventKind::Message { by } => tracing::info!(%job, by, "message taken"),
+        EventKind::BudgetRequested { by, tokens, nano_usd } => {
+            tracing::info!(%job, by, tokens = tokens.map(|t| t.0), nano_usd = nano_usd.map(|n| n.0), "budget requested");
+        }
+        EventKind::Replanned { kept, dropped } => {
+            tracing::info!(%job, kept = kept.len(), dropped = dropped.len(), "planned anew");
+        }
+        EventKind::RolledBack { to, undone } => {
+            let to = to.as_ref().map_or("the base", |slug| slug.as_str());
+            tracing::info!(%job, to, undone = undone.len(), "job branch rolled back");
+        }
+        EventKind::StaleResult { slug, held, current } => {
+            tracing::warn!(%job, task = %slug, held, current, "a result came too late and was refused");
         }
         // Live output has its own place.
         EventKind::Progress { .. } => {}

@@ -113,7 +113,7 @@ fn summary(record: &JobRecord) -> JobSummary {
         tenant: record.tenant.clone(),
         submitter: record.submitter.clone(),
         state: record.state,
-        priority: record.spec.priority,
+        priority: record.priority,
         created_at: record.created_at,
         updated_at: record.updated_at,
     }
@@ -225,7 +225,7 @@ impl Rows for Memory {
                     && task.not_before <= now
                     && free
                 {
-                    let rank = (Reverse(record.spec.priority), record.created_at, record.id);
+                    let rank = (Reverse(record.priority), record.created_at, record.id);
                     found.push((rank, task.slug.clone()));
                 }
             }

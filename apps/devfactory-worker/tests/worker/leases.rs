@@ -98,6 +98,7 @@ fn task(w: &World, base: &TreeRef, role: Role, paths: &[&str]) -> AgentTask {
         epoch: 1,
         model_endpoint: w.stage.address.clone(),
         model: "m".into(),
+        agent: None,
         model_token: "grant".into(),
     }
 }

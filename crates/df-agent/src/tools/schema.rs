@@ -96,7 +96,7 @@ fn plan() -> Value {
     let task = object(
         json!({
             "slug": {"type": "string", "description": "lower-case letters, digits, single hyphens; at most 48"},
-            "role": {"type": "string", "enum": ["backend", "frontend", "devops", "qa"]},
+            "role": {"type": "string", "enum": ["backend", "frontend", "devops", "qa", "registered-agent"]},
             "title": text(),
             "instructions": {"type": "string", "description": "all the agent needs to know; it sees no other task's instructions"},
             "depends_on": list(text(), "slugs of the tasks whose result this one needs"),
@@ -104,6 +104,9 @@ fn plan() -> Value {
             "expected_outputs": list(text(), "files that must exist afterwards"),
             "checks": list(check, "commands that must pass in this task's tree"),
             "tokens": number("this task's share of the tokens; usually left out"),
+            "nano_usd": number("this task's share of the money, in billionths of a dollar; usually left out"),
+            "agent": {"type": "string", "description": "name of a registered agent; usually left out"},
+            "on_failure": {"type": "string", "enum": ["fail", "skip", "replan"], "description": "what becomes of the job when this task fails for good; usually left out"},
         }),
         &["slug", "role", "title", "instructions", "paths"],
     );

@@ -1,6 +1,7 @@
 //! Commands of the control plane: submission, verdicts, approvals, gates, pause and end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use df_contract::api::{GateView, Spend};
 use df_contract::decision::{ApprovalRule, Decision, Reason, Verdict};
@@ -11,6 +12,7 @@ use crate::command::{Command, Rejection};
 use crate::job::JobEvent;
 use crate::record::{Approval, ApprovalSubject, JobRecord};
 use crate::task::TaskEvent;
+use crate::tasks::Tasks;
 
 /// How often the output gate may send a job back to work.
 pub(crate) const MAX_REWORKS: u32 = 2;
@@ -26,7 +28,8 @@ pub(super) fn submit(
         id: command.job,
         tenant: tenant.clone(),
         submitter: submitter.to_owned(),
-        spec: spec.clone(),
+        spec: Arc::new(spec.clone()),
+        priority: spec.priority,
         state: JobState::Draft,
         resume_to: None,
         version: 0,
@@ -47,7 +50,13 @@ pub(super) fn submit(
         delivery_approved: false,
         spend: Spend::default(),
         artefacts: BTreeMap::new(),
-        tasks: BTreeMap::new(),
+        integrated: Vec::new(),
+        messages: Vec::new(),
+        replans: 0,
+        replan: None,
+        raised: None,
+        budget_request: None,
+        tasks: Tasks::default(),
     };
     let mut draft = Draft::of(&record, command.at);
     draft.note(AuditBody::Submitted {
@@ -73,7 +82,7 @@ pub(super) fn decided(
         return Err(draft.not_now("decide", "the facts are not in"));
     }
     draft.note(AuditBody::Decided { decision: Box::new(decision.clone()) });
-    draft.record.decision = Some(decision.clone());
+    draft.record.decision = Some(Arc::new(decision.clone()));
     match decision.verdict {
         Verdict::Approved => draft.job(JobEvent::DecidedApproved, ""),
         Verdict::Rejected => {
@@ -162,7 +171,7 @@ pub(super) fn vote(
 
 fn granted(draft: &mut Draft, subject: ApprovalSubject) -> Result<(), Rejection> {
     match subject {
-        ApprovalSubject::Job | ApprovalSubject::Output => Ok(()),
+        ApprovalSubject::Job | ApprovalSubject::Output | ApprovalSubject::Budget => Ok(()),
         ApprovalSubject::Delivery => {
             draft.record.delivery_approved = true;
             Ok(())
@@ -186,7 +195,7 @@ pub(super) fn expire(draft: &mut Draft) -> Result<(), Rejection> {
 
 pub(super) fn start_planning(draft: &mut Draft) -> Result<(), Rejection> {
     draft.job(JobEvent::PlanningStarted, "")?;
-    match draft.record.spec.plan.clone() {
+    match draft.record.spec.plan.clone().map(Arc::new) {
         Some(plan) => propose(draft, plan),
         None => {
             let task = tasks::single("plan", LeaseKind::Agent, Role::Coordinator, "Plan the work")?;
@@ -196,8 +205,8 @@ pub(super) fn start_planning(draft: &mut Draft) -> Result<(), Rejection> {
 }
 
 /// Puts a plan before the plan gate.
-pub(super) fn propose(draft: &mut Draft, plan: Plan) -> Result<(), Rejection> {
-    let digest = df_contract::digest_json(&plan).map_err(|e| Rejection::Contract(e.to_string()))?;
+pub(super) fn propose(draft: &mut Draft, plan: Arc<Plan>) -> Result<(), Rejection> {
+    let digest = df_contract::digest_json(plan.as_ref()).map_err(|e| Rejection::Contract(e.to_string()))?;
     draft.record.plan_digest = Some(digest);
     draft.record.proposed_plan = Some(plan);
     Ok(())
@@ -235,7 +244,7 @@ pub(super) fn judge_plan(
     }
 }
 
-fn accept_plan(draft: &mut Draft, plan: Plan) -> Result<(), Rejection> {
+fn accept_plan(draft: &mut Draft, plan: Arc<Plan>) -> Result<(), Rejection> {
     let digest = draft.record.plan_digest.clone().unwrap_or_else(Digest::zero);
     draft.note(AuditBody::PlanAccepted {
         plan: digest,

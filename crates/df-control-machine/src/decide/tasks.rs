@@ -56,5 +56,8 @@ pub(super) fn rework(number: u32, plan: &Plan, spec: &JobSpec, found: &str) -> R
         expected_outputs: Vec::new(),
         checks: spec.acceptance.clone(),
         tokens: None,
+        nano_usd: None,
+        agent: None,
+        on_failure: None,
     })
 }

@@ -1,5 +1,7 @@
 //! Commands of the execution plane: claim, give back, report, spend.
 
+use std::sync::Arc;
+
 use df_contract::api::{FailureView, Spend};
 use df_contract::task::{AgentStatus, Product};
 use df_contract::{
@@ -161,14 +163,14 @@ fn succeed(draft: &mut Draft, slug: &TaskSlug, product: &Product) -> Result<(), 
     let (mut trees, mut trace) = (Vec::new(), None);
     match (kind, product) {
         (LeaseKind::Intake, Product::Intake { facts, base }) => {
-            draft.record.facts = Some(facts.clone());
+            draft.record.facts = Some(Arc::new(facts.clone()));
             draft.record.base = Some(base.clone());
             draft.record.head = Some(base.clone());
             trees.push(base.clone());
         }
         (LeaseKind::Agent, Product::Plan { plan, result }) if role == Role::Coordinator => {
             trace = note_result(draft, slug, result);
-            governing::propose(draft, plan.clone())?;
+            governing::propose(draft, Arc::new(plan.clone()))?;
         }
         (LeaseKind::Agent, Product::Change { tree, result }) if role != Role::Coordinator => {
             trace = note_result(draft, slug, result);

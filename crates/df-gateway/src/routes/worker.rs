@@ -28,7 +28,7 @@ pub(crate) async fn open(
     if !(1..=MAX_CAPACITY).contains(&open.capacity) {
         return Err(refused(ErrorCode::InvalidRequest, format!("`capacity` goes from 1 to {MAX_CAPACITY}")));
     }
-    let open = SessionOpen { name, capacity: open.capacity };
+    let open = SessionOpen { name, ..open };
     let opened = gateway.orchestrator().session_open(caller.key, caller.class, open).await?;
     tracing::info!(session = %opened.session, worker = caller.identity, "worker session opened");
     Ok((StatusCode::CREATED, Json(opened)))

@@ -68,8 +68,9 @@ fn a_job_shows_its_artefacts_traces_and_visible_logs_only() {
 fn a_proposed_plan_is_shown_until_one_is_accepted() {
     let mut record = record();
     let plan = |summary: &str| df_contract::Plan { summary: summary.to_owned(), tasks: Vec::new() };
-    record.proposed_plan = Some(plan("proposed"));
+    record.proposed_plan = Some(plan("proposed").into());
     assert_eq!(job_view(&record).plan.map(|p| p.summary).as_deref(), Some("proposed"));
-    record.plan = Some(plan("accepted"));
+    record.proposed_plan = None;
+    record.plan = Some(plan("accepted").into());
     assert_eq!(job_view(&record).plan.map(|p| p.summary).as_deref(), Some("accepted"));
 }

@@ -9,7 +9,7 @@ use df_contract::{
 };
 use df_control_audit::{AuditRecord, Tip};
 use df_control_machine::job::is_terminal;
-use df_control_machine::{Effect, JobRecord, TaskRecord};
+use df_control_machine::{Effect, JobRecord, TaskRecord, Tasks};
 use rusqlite::{OptionalExtension as _, Params, Row, params};
 
 use super::cells::{from_json, instant, int, json, parsed, time, unsigned, word};
@@ -67,7 +67,7 @@ impl Sqlite {
                 record.spec.title,
                 record.state.as_str(),
                 int(record.version),
-                record.spec.priority,
+                record.priority,
                 time(record.created_at),
                 time(record.updated_at),
                 int(row.tip.seq),
@@ -146,7 +146,7 @@ impl Sqlite {
         if written == 1 { Ok(()) } else { Err(moved(format_args!("{job} {}", task.slug))) }
     }
 
-    fn tasks(&self, job: JobId) -> Kept<BTreeMap<TaskSlug, TaskRecord>> {
+    fn tasks(&self, job: JobId) -> Kept<Tasks> {
         let sql = "SELECT body, state, epoch FROM tasks WHERE job = ?1";
         let rows = self.many("reading tasks", sql, [job.to_string()], |row| {
             let task: TaskRecord = from_json(row, 0)?;
@@ -154,7 +154,7 @@ impl Sqlite {
         })?;
         let checked = rows.into_iter().map(|(task, state, epoch)| {
             if task.state == state && task.epoch == epoch {
-                return Ok((task.slug.clone(), task));
+                return Ok(task);
             }
             let why = format!("{job} {}: columns and body differ", task.slug);
             Err(StoreError::Row { table: "tasks", why })
@@ -165,7 +165,7 @@ impl Sqlite {
 
 /// The record without its tasks, which have rows of their own.
 fn body_of(record: &JobRecord) -> Kept<String> {
-    json(&JobRecord { tasks: BTreeMap::new(), ..record.clone() }, "jobs")
+    json(&JobRecord { tasks: Tasks::default(), ..record.clone() }, "jobs")
 }
 
 fn summary(row: &Row<'_>) -> rusqlite::Result<JobSummary> {
@@ -259,14 +259,12 @@ impl Rows for Sqlite {
             Some(before) => self.job_update(before, after)?,
         }
         let id = after.record.id;
-        for (slug, task) in &after.record.tasks {
-            match before.and_then(|row| row.record.tasks.get(slug)) {
-                None => self.task_insert(id, task)?,
-                Some(old) if old != task => self.task_update(id, old, task)?,
-                Some(_) => {}
-            }
-        }
-        Ok(())
+        let none = Tasks::default();
+        let known = before.map_or(&none, |row| &row.record.tasks);
+        after.record.tasks.changed_since(known).try_for_each(|(task, old)| match old {
+            None => self.task_insert(id, task),
+            Some(old) => self.task_update(id, old, task),
+        })
     }
 
     fn job_list(&self, filter: &JobFilter) -> Kept<Vec<JobSummary>> {

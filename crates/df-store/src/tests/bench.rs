@@ -73,6 +73,9 @@ fn plan() -> Plan {
         expected_outputs: vec![],
         checks: vec![],
         tokens: None,
+        nano_usd: None,
+        agent: None,
+        on_failure: None,
     };
     Plan { summary: "s".into(), tasks: vec![task("a", &[]), task("b", &["a"]), task("c", &["a"])] }
 }

@@ -353,7 +353,12 @@ async fn progress_of(bench: &Bench, job: JobId) -> Vec<String> {
             | EventKind::TaskState { .. }
             | EventKind::Decision { .. }
             | EventKind::ApprovalRequested { .. }
-            | EventKind::ApprovalVote { .. } => None,
+            | EventKind::ApprovalVote { .. }
+            | EventKind::Message { .. }
+            | EventKind::BudgetRequested { .. }
+            | EventKind::Replanned { .. }
+            | EventKind::RolledBack { .. }
+            | EventKind::StaleResult { .. } => None,
         }));
     }
 }

@@ -371,6 +371,7 @@ fn task(role: Role) -> AgentTask {
         epoch: 1,
         model_endpoint: String::new(),
         model: "m1".into(),
+        agent: None,
         model_token: TOKEN.into(),
     }
 }

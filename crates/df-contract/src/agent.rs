@@ -1,0 +1,118 @@
+//! Manifests of agents: what an agent is, as registered, versioned by digest and signed by who registered it.
+
+use std::collections::BTreeSet;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentName, Digest, Role, SandboxTier, TenantId, Timestamp};
+
+/// How an agent is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Runtime {
+    /// The tool loop of the worker.
+    Builtin,
+    /// An Agent Client Protocol agent in the sandbox.
+    Acp,
+    /// A program that speaks the contract over stdio, in the sandbox.
+    Command,
+    /// A worker of its own that pulls leases over HTTP.
+    Remote,
+}
+
+impl Runtime {
+    pub const ALL: &'static [Runtime] = &[Runtime::Builtin, Runtime::Acp, Runtime::Command, Runtime::Remote];
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Runtime::Builtin => "builtin",
+            Runtime::Acp => "acp",
+            Runtime::Command => "command",
+            Runtime::Remote => "remote",
+        }
+    }
+}
+
+/// Limits of one attempt by the agent; a task's own limits may be lower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentLimits {
+    /// Model calls.
+    pub steps: u32,
+    /// Wall time in seconds.
+    pub wall_s: u64,
+}
+
+/// What the sandbox of the agent must offer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SandboxNeeds {
+    /// The weakest tier it may run in; a decision may ask for more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_tier: Option<SandboxTier>,
+    /// Labels a worker must carry to be given its tasks.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub labels: BTreeSet<String>,
+}
+
+/// An agent as its manifest declares it. A manifest can only narrow what its role may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentManifest {
+    pub name: AgentName,
+    /// `coordinator`, `backend`, `frontend`, `devops`, `qa`, or `registered-agent` for a role of its own.
+    pub role: Role,
+    /// For whom plans are made: what the agent is good at, in a sentence.
+    #[serde(default)]
+    pub description: String,
+    pub runtime: Runtime,
+    /// Names of the tools it may use.
+    pub tools: Vec<String>,
+    /// Globs it may be given in a plan; required for `registered-agent`, and only ever a narrowing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// Models by preference; the first that the job may use is asked. Empty = the job's model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    pub limits: AgentLimits,
+    #[serde(default)]
+    pub sandbox: SandboxNeeds,
+    /// The system prompt, in Markdown.
+    pub prompt: String,
+}
+
+/// A manifest in the registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegisteredAgent {
+    pub manifest: AgentManifest,
+    /// SHA-256 of the manifest as canonical JSON: its version.
+    pub digest: Digest,
+    /// Whose it is; absent = everybody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
+    /// The identity that registered it.
+    pub registered_by: String,
+    pub registered_at: Timestamp,
+    /// Ed25519 public key of that identity, as hex.
+    pub public_key: String,
+    /// Ed25519 signature over [`signed_text`], as hex.
+    pub signature: String,
+    pub enabled: bool,
+}
+
+/// What the registrant signs: the purpose, whose agent it is, its name and its digest, each on a line.
+pub fn signed_text(tenant: Option<&TenantId>, name: &AgentName, digest: &Digest) -> String {
+    let tenant = tenant.map_or("-", TenantId::as_str);
+    format!("devfactory-agent-v1\n{tenant}\n{name}\n{digest}\n")
+}
+
+/// What a coordinator is told about a registered agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentOffer {
+    pub name: AgentName,
+    pub role: Role,
+    pub description: String,
+    pub paths: Vec<String>,
+}
