@@ -181,6 +181,8 @@ pub enum FailureKind {
     CheckFailure,
     MergeConflict,
     DependencyRefused,
+    /// The packages it needs contradict each other, or another task that it builds on did not come about.
+    DependencyConflict,
     ContractBreach,
     PolicyBreach,
     /// Steps, tokens or wall time of the attempt are used up, or the agent goes round in circles.
@@ -190,6 +192,8 @@ pub enum FailureKind {
     SourceUnreadable,
     Infrastructure,
     LeaseExpired,
+    /// No sign of progress for too long.
+    Stalled,
 }
 
 impl FailureKind {
@@ -202,6 +206,7 @@ impl FailureKind {
         FailureKind::CheckFailure,
         FailureKind::MergeConflict,
         FailureKind::DependencyRefused,
+        FailureKind::DependencyConflict,
         FailureKind::ContractBreach,
         FailureKind::PolicyBreach,
         FailureKind::LimitReached,
@@ -209,6 +214,7 @@ impl FailureKind {
         FailureKind::SourceUnreadable,
         FailureKind::Infrastructure,
         FailureKind::LeaseExpired,
+        FailureKind::Stalled,
     ];
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -220,6 +226,7 @@ impl FailureKind {
             FailureKind::CheckFailure => "check_failure",
             FailureKind::MergeConflict => "merge_conflict",
             FailureKind::DependencyRefused => "dependency_refused",
+            FailureKind::DependencyConflict => "dependency_conflict",
             FailureKind::ContractBreach => "contract_breach",
             FailureKind::PolicyBreach => "policy_breach",
             FailureKind::LimitReached => "limit_reached",
@@ -227,6 +234,7 @@ impl FailureKind {
             FailureKind::SourceUnreadable => "source_unreadable",
             FailureKind::Infrastructure => "infrastructure",
             FailureKind::LeaseExpired => "lease_expired",
+            FailureKind::Stalled => "stalled",
         }
     }
 }

@@ -11,6 +11,7 @@ use df_contract::{
 use serde::{Deserialize, Serialize};
 
 use crate::job::IllegalJobEvent;
+use crate::record::Caps;
 use crate::task::IllegalTaskEvent;
 
 /// Who acts.
@@ -86,11 +87,12 @@ pub enum CommandBody {
         attempt: AttemptId,
         deadline: Timestamp,
     },
-    /// The lease ends without a report: the session died, drained, or ran past a limit.
+    /// The lease ends without a report.
     Return {
         slug: TaskSlug,
         epoch: u64,
-        cause: String,
+        cause: ReturnCause,
+        detail: String,
     },
     Report {
         slug: TaskSlug,
@@ -104,6 +106,21 @@ pub enum CommandBody {
         slug: TaskSlug,
         spend: Spend,
         through: u64,
+    },
+    /// Somebody tells the running job something; the agent task that is claimed next is given it.
+    Message {
+        by: String,
+        text: String,
+    },
+    /// Asks for higher caps. The state stays as it is; people vote on it beside everything else.
+    RequestBudget {
+        by: String,
+        caps: Caps,
+        rule: ApprovalRule,
+        expires_at: Timestamp,
+    },
+    SetPriority {
+        priority: i8,
     },
     Pause {
         cause: String,
@@ -137,12 +154,31 @@ impl CommandBody {
             CommandBody::Return { .. } => "return",
             CommandBody::Report { .. } => "report",
             CommandBody::RecordSpend { .. } => "record_spend",
+            CommandBody::Message { .. } => "message",
+            CommandBody::RequestBudget { .. } => "request_budget",
+            CommandBody::SetPriority { .. } => "set_priority",
             CommandBody::Pause { .. } => "pause",
             CommandBody::Resume => "resume",
             CommandBody::Cancel { .. } => "cancel",
             CommandBody::Fail { .. } => "fail",
         }
     }
+}
+
+/// Why a lease ended without a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReturnCause {
+    /// The worker's session ended. Counts as a lost lease.
+    SessionEnded,
+    /// The worker handed it back in good order. Counts as nothing.
+    Drained,
+    /// The lease never reached a worker. Counts as a lost lease.
+    NotMade,
+    /// The attempt ran past its deadline: a failed attempt of kind `limit_reached`.
+    Deadline,
+    /// The attempt showed no progress: a failed attempt of kind `stalled`.
+    Stalled,
 }
 
 /// Why a command was not accepted. Nothing was written.
@@ -162,7 +198,7 @@ pub enum Rejection {
     TaskUnknown(TaskSlug),
     #[error("the lease on `{slug}` ended: it was held under epoch {held}, the task is at {current}")]
     Stale { slug: TaskSlug, held: u64, current: u64 },
-    #[error("`{0}` submitted this job; another identity must approve it")]
+    #[error("`{0}` submitted this job or asked for this; another identity must approve it")]
     FourEyes(String),
     #[error("this approval wants one of the roles {wanted}")]
     WrongRole { wanted: String },
@@ -172,6 +208,8 @@ pub enum Rejection {
     VotedAlready(String),
     #[error("the report breaks its contract: {0}")]
     Contract(String),
+    #[error("{0}")]
+    Invalid(String),
 }
 
 impl Rejection {
@@ -189,7 +227,7 @@ impl Rejection {
             Rejection::FourEyes(_) => ErrorCode::FourEyes,
             Rejection::WrongRole { .. } => ErrorCode::Forbidden,
             Rejection::ApprovalStale { .. } => ErrorCode::ApprovalStale,
-            Rejection::Contract(_) => ErrorCode::InvalidRequest,
+            Rejection::Contract(_) | Rejection::Invalid(_) => ErrorCode::InvalidRequest,
         }
     }
 }

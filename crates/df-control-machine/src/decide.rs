@@ -1,6 +1,7 @@
 //! From a record and a command to the next record: the only place that changes a job.
 
 mod governing;
+mod steering;
 mod tasks;
 mod work;
 
@@ -9,6 +10,8 @@ use df_contract::decision::{Decision, Verdict};
 use df_contract::task::TreeRef;
 use df_contract::{Digest, JobState, LeaseKind, Role, TaskSlug, TaskState, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
+
+pub use steering::{MAX_MESSAGE_BYTES, MAX_MESSAGES, OUT_OF_BUDGET};
 
 use crate::command::{Command, CommandBody, Rejection};
 use crate::job::{self, JobEvent};
@@ -36,25 +39,96 @@ pub struct AuditDraft {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum AuditBody {
-    Submitted { tenant: TenantId, submitter: String, spec: Digest },
-    Job { event: JobEvent, from: JobState, to: JobState, resume_to: Option<JobState>, cause: String },
-    TaskCreated { lease: LeaseKind, role: Role, state: TaskState },
-    Task { event: TaskEvent, from: TaskState, to: TaskState, cause: String },
-    Decided { decision: Box<Decision> },
-    PlanJudged { plan: Digest, verdict: Verdict, rules: Vec<String> },
-    ApprovalRequested { subject: ApprovalSubject, needed: u32, expires_at: Timestamp },
-    Voted { identity: String, approve: bool, comment: String },
-    PlanAccepted { plan: Digest, tasks: u32 },
-    Produced { trees: Vec<TreeRef>, trace: Option<Digest> },
-    OutputJudged { verdict: Verdict, gates: Vec<GateView>, artefact: Digest },
-    Spent { spend: Spend, through: u64 },
-    Delivered { artefacts: std::collections::BTreeMap<String, Digest> },
-    Message { by: String, text: Digest },
-    BudgetRequested { by: String, caps: Caps },
-    BudgetRaised { caps: Caps },
-    Replanned { number: u32, kept: Vec<TaskSlug>, dropped: Vec<TaskSlug> },
-    RolledBack { to: Option<TaskSlug>, head: TreeRef, undone: Vec<TaskSlug> },
-    PriorityChanged { from: i8, to: i8 },
+    Submitted {
+        tenant: TenantId,
+        submitter: String,
+        spec: Digest,
+    },
+    Job {
+        event: JobEvent,
+        from: JobState,
+        to: JobState,
+        resume_to: Option<JobState>,
+        cause: String,
+    },
+    TaskCreated {
+        lease: LeaseKind,
+        role: Role,
+        state: TaskState,
+    },
+    Task {
+        event: TaskEvent,
+        from: TaskState,
+        to: TaskState,
+        cause: String,
+    },
+    Decided {
+        decision: Box<Decision>,
+    },
+    PlanJudged {
+        plan: Digest,
+        verdict: Verdict,
+        rules: Vec<String>,
+    },
+    ApprovalRequested {
+        subject: ApprovalSubject,
+        needed: u32,
+        expires_at: Timestamp,
+    },
+    Voted {
+        identity: String,
+        approve: bool,
+        comment: String,
+    },
+    PlanAccepted {
+        plan: Digest,
+        tasks: u32,
+    },
+    Produced {
+        trees: Vec<TreeRef>,
+        trace: Option<Digest>,
+    },
+    OutputJudged {
+        verdict: Verdict,
+        gates: Vec<GateView>,
+        artefact: Digest,
+    },
+    Spent {
+        spend: Spend,
+        through: u64,
+    },
+    Delivered {
+        artefacts: std::collections::BTreeMap<String, Digest>,
+    },
+    Message {
+        by: String,
+        text: Digest,
+    },
+    BudgetRequested {
+        by: String,
+        caps: Caps,
+    },
+    BudgetRaised {
+        caps: Caps,
+    },
+    /// More budget was asked for and is not given.
+    BudgetDenied {
+        cause: String,
+    },
+    Replanned {
+        number: u32,
+        kept: Vec<TaskSlug>,
+        dropped: Vec<TaskSlug>,
+    },
+    RolledBack {
+        to: Option<TaskSlug>,
+        head: TreeRef,
+        undone: Vec<TaskSlug>,
+    },
+    PriorityChanged {
+        from: i8,
+        to: i8,
+    },
 }
 
 /// Something to do outside the store after the commit; kept in the outbox until done, and safe to do twice.
@@ -101,13 +175,20 @@ pub fn decide(record: Option<&JobRecord>, command: &Command) -> Result<Decided, 
         CommandBody::Claim { slug, session, attempt, deadline } => {
             work::claim(&mut draft, slug, *session, *attempt, *deadline)?;
         }
-        CommandBody::Return { slug, epoch, cause } => work::give_back(&mut draft, slug, *epoch, cause)?,
+        CommandBody::Return { slug, epoch, cause, detail } => {
+            work::give_back(&mut draft, command, slug, *epoch, *cause, detail)?;
+        }
         CommandBody::Report { slug, epoch, attempt, outcome, sandbox_layers } => {
             work::report(&mut draft, command, slug, *epoch, *attempt, outcome, sandbox_layers)?;
         }
         CommandBody::RecordSpend { slug, spend, through } => {
             work::record_spend(&mut draft, slug, spend, *through)?
         }
+        CommandBody::Message { by, text } => steering::message(&mut draft, by, text)?,
+        CommandBody::RequestBudget { by, caps, rule, expires_at } => {
+            steering::request_budget(&mut draft, by, *caps, rule, *expires_at)?;
+        }
+        CommandBody::SetPriority { priority } => steering::set_priority(&mut draft, *priority)?,
         CommandBody::Pause { cause } => governing::pause(&mut draft, cause)?,
         CommandBody::Resume => draft.job(JobEvent::Resumed, "")?,
         CommandBody::Cancel { cause } => governing::cancel(&mut draft, cause)?,
@@ -151,6 +232,9 @@ impl Draft {
         self.record.state = to.state;
         self.record.resume_to = to.resume_to;
         self.record.cause = (!cause.is_empty()).then(|| cause.to_owned());
+        if job::is_terminal(to.state) {
+            self.record.budget_request = None;
+        }
         let (to, resume_to, cause) = (to.state, to.resume_to, cause.to_owned());
         self.note(AuditBody::Job { event, from, to, resume_to, cause });
         Ok(())

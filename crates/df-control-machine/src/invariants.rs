@@ -16,6 +16,14 @@ pub fn broken(record: &JobRecord) -> Vec<String> {
     if (record.state == JobState::AwaitingApproval) != record.approval.is_some() {
         found.push(format!("an approval waits = {} in {}", record.approval.is_some(), record.state));
     }
+    if is_terminal(record.state) && record.budget_request.is_some() {
+        found.push("more budget is asked for after the end".to_owned());
+    }
+    if let (Some(raised), Some(decision)) = (record.raised, &record.decision)
+        && raised.tokens < decision.obligations.tokens
+    {
+        found.push("a raised cap is lower than the decided one".to_owned());
+    }
     if record.tasks.values().any(|t| t.kind == LeaseKind::Agent) && record.decision.is_none() {
         found.push("agent work exists without a decision".to_owned());
     }

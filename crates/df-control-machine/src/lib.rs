@@ -25,7 +25,7 @@ pub mod table;
 pub mod task;
 pub mod tasks;
 
-pub use command::{Actor, Command, CommandBody, Rejection};
+pub use command::{Actor, Command, CommandBody, Rejection, ReturnCause};
 pub use decide::{AuditBody, AuditDraft, Decided, Effect, decide};
 pub use record::{
     Approval, ApprovalSubject, BudgetRequest, Caps, JobRecord, Message, TaskOutput, TaskRecord,

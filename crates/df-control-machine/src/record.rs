@@ -199,6 +199,13 @@ pub struct TaskOutput {
     pub sandbox_layers: Vec<String>,
 }
 
+impl Approval {
+    /// Whether enough people agree.
+    pub fn is_complete(&self) -> bool {
+        self.approved_by.len() >= self.rule.count.max(1) as usize
+    }
+}
+
 impl JobRecord {
     pub fn status(&self) -> JobStatus {
         JobStatus { state: self.state, resume_to: self.resume_to }

@@ -24,6 +24,8 @@ pub const fn rule(kind: FailureKind) -> RetryRule {
         FailureKind::ModelUnavailable => (5, 2_000),
         FailureKind::ModelRefused | FailureKind::ContractBreach | FailureKind::LimitReached => (2, 1_000),
         FailureKind::CheckFailure | FailureKind::MergeConflict => (3, 0),
+        FailureKind::Stalled => (3, 1_000),
+        FailureKind::DependencyConflict => (2, 0),
         FailureKind::Infrastructure => (6, 1_000),
         FailureKind::LeaseExpired => (MAX_LOST_LEASES, 0),
         FailureKind::RecordingMismatch

@@ -45,6 +45,9 @@ pub fn next_step(record: &JobRecord, now: Timestamp) -> Step {
     if over_budget(record) && crate::job::is_working(state) && state != JobState::Deployable {
         return Step::PauseForBudget;
     }
+    if record.budget_request.as_ref().is_some_and(|r| r.approval.expires_at <= now) {
+        return Step::ExpireApproval;
+    }
     match state {
         JobState::Draft => Step::StartAnalysis,
         JobState::GovernanceAnalysis if record.facts.is_some() => Step::Decide,
@@ -86,10 +89,9 @@ fn out_of_time(record: &JobRecord, now: Timestamp) -> bool {
     record.spec.deadline.into_iter().chain(wall).any(|end| end <= now)
 }
 
-/// Whether settled use has reached a cap that the decision set.
+/// Whether settled use has reached a cap that the decision set, or that was raised since.
 pub fn over_budget(record: &JobRecord) -> bool {
-    let Some(decision) = &record.decision else { return false };
-    let caps = &decision.obligations;
+    let Some(caps) = record.caps() else { return false };
     record.spend.tokens() >= caps.tokens
         || caps.money_nano_usd.is_some_and(|cap| record.spend.nano_usd >= cap)
 }

@@ -11,7 +11,8 @@ use df_contract::{
     Tokens, Usage,
 };
 use df_control_machine::{
-    Actor, AuditBody, Command, CommandBody, JobRecord, Rejection, Step, decide, invariants, next_step,
+    Actor, AuditBody, Caps, Command, CommandBody, JobRecord, Rejection, ReturnCause, Step, decide,
+    invariants, next_step,
 };
 use proptest::prelude::*;
 
@@ -281,7 +282,12 @@ fn a_stale_report_is_refused_and_a_redone_change_merges() {
     let held = job.record().tasks[&a].epoch;
     job.send(
         "reaper",
-        CommandBody::Return { slug: a.clone(), epoch: held, cause: "the session died".into() },
+        CommandBody::Return {
+            slug: a.clone(),
+            epoch: held,
+            cause: ReturnCause::SessionEnded,
+            detail: "the session died".into(),
+        },
     )
     .unwrap();
     let attempt = job.record().tasks[&a].attempt.unwrap();
@@ -426,6 +432,9 @@ enum Move {
     Cancel,
     Spend(u8, u16),
     Sleep(u32),
+    Message(u8),
+    Raise(u8, u16),
+    Priority(i8),
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -441,6 +450,9 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => any::<u8>().prop_map(|n| if n < 40 { Move::Cancel } else { Move::Resume }),
         1 => any::<(u8, u16)>().prop_map(|(a, b)| Move::Spend(a, b % 100)),
         1 => (0u32..100_000).prop_map(Move::Sleep),
+        1 => any::<u8>().prop_map(Move::Message),
+        1 => any::<(u8, u16)>().prop_map(|(a, b)| Move::Raise(a, b)),
+        1 => any::<i8>().prop_map(Move::Priority),
     ]
 }
 
@@ -477,7 +489,9 @@ proptest! {
                 Move::Return(n) => match leased(n) {
                     Some(slug) => {
                         let epoch = job.record().tasks[&slug].epoch;
-                        job.send("reaper", CommandBody::Return { slug, epoch, cause: "gone".into() })
+                        let causes = [ReturnCause::SessionEnded, ReturnCause::Drained, ReturnCause::NotMade, ReturnCause::Deadline, ReturnCause::Stalled];
+                        let cause = causes[n as usize % causes.len()];
+                        job.send("reaper", CommandBody::Return { slug, epoch, cause, detail: "gone".into() })
                     }
                     None => Ok(()),
                 },
@@ -492,6 +506,14 @@ proptest! {
                     }
                     None => Ok(()),
                 },
+                Move::Message(n) => job.send("op", CommandBody::Message { by: "op".into(), text: "x".repeat(n as usize) }),
+                Move::Raise(n, more) => {
+                    let caps = Caps { tokens: Tokens(1_000 + u64::from(more)), money_nano_usd: None };
+                    let by = if n < 128 { "bob" } else { "carol" };
+                    let expires_at = Timestamp(job.clock + 10_000);
+                    job.send(by, CommandBody::RequestBudget { by: by.into(), caps, rule: rule(), expires_at })
+                }
+                Move::Priority(priority) => job.send("op", CommandBody::SetPriority { priority }),
                 Move::Sleep(ms) => { job.clock += u64::from(ms); Ok(()) }
             };
             if outcome.is_err() {

@@ -4,6 +4,7 @@ use df_contract::api::GateView;
 use df_contract::decision::{ApprovalRule, Decision, Reason, Verdict};
 use df_contract::{JobId, Plan, Role};
 use df_control_governance as governance;
+use df_control_machine::decide::OUT_OF_BUDGET;
 use df_control_machine::{CommandBody, JobRecord, Step, next_step};
 
 use crate::env::command_id_of;
@@ -128,10 +129,10 @@ fn rule(record: &JobRecord) -> ApprovalRule {
 }
 
 fn over_budget(record: &JobRecord) -> String {
-    let caps = record.decision.as_ref().map(|d| &d.obligations);
+    let caps = record.caps();
     let money = caps.and_then(|c| c.money_nano_usd).map_or("no cap in money".to_owned(), |m| m.to_string());
     format!(
-        "the budget is used up: {} tokens of {} and {} of {money}",
+        "{OUT_OF_BUDGET}: {} tokens of {} and {} of {money}",
         record.spend.tokens().0,
         caps.map_or(0, |c| c.tokens.0),
         record.spend.nano_usd

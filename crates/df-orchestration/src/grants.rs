@@ -77,7 +77,7 @@ pub(crate) fn model(record: &JobRecord, config: &OrchestrationConfig) -> Result<
 
 /// What one task may use in tokens: its slice of the plan, or all that the job may.
 pub(crate) fn task_tokens(record: &JobRecord, task: &TaskRecord) -> Tokens {
-    let job = record.decision.as_ref().map_or(Tokens::ZERO, |d| d.obligations.tokens);
+    let job = record.caps().map_or(Tokens::ZERO, |caps| caps.tokens);
     task.plan_task.as_ref().and_then(|p| p.tokens).map_or(job, |slice| slice.min(job))
 }
 
@@ -89,9 +89,8 @@ impl GrantSigner {
         task: &TaskRecord,
         config: &OrchestrationConfig,
     ) -> Result<Vec<BudgetCap>, OrchestrationError> {
-        let decision =
-            record.decision.as_ref().ok_or(OrchestrationError::Incomplete("agent work has a decision"))?;
-        let money = decision.obligations.money_nano_usd;
+        let job = record.caps().ok_or(OrchestrationError::Incomplete("agent work has a decision"))?;
+        let money = job.money_nano_usd;
         let tokens = task_tokens(record, task);
         let attempt = task.attempt.map(|a| a.to_string()).unwrap_or_default();
         let level = |account: String, nano_usd, tokens| BudgetCap { account, version: 1, nano_usd, tokens };
@@ -99,7 +98,7 @@ impl GrantSigner {
         let tenant = level(format!("tenant:{}", record.tenant), nano_usd, of_tenant);
         Ok(vec![
             BudgetCap { version: self.configured, ..tenant },
-            level(format!("job:{}", record.id), money, Some(decision.obligations.tokens)),
+            level(format!("job:{}", record.id), money, Some(job.tokens)),
             level(format!("task:{}/{}", record.id, task.slug), money, Some(tokens)),
             level(format!("attempt:{attempt}"), money, Some(tokens)),
         ])

@@ -87,7 +87,7 @@ fn agent_task(
             dependencies: caps.dependencies.iter().cloned().collect(),
             max_steps: config.attempt_max_steps,
             max_tokens: grants::task_tokens(record, task),
-            max_nano_usd: caps.money_nano_usd,
+            max_nano_usd: record.caps().and_then(|c| c.money_nano_usd),
             max_wall_ms: config.attempt_wall_ms,
         },
         base: task.base.clone().ok_or(OrchestrationError::Incomplete("a ready task has a base"))?,
@@ -121,6 +121,7 @@ fn input(record: &JobRecord, task: &TaskRecord, plan: Option<&PlanTask>) -> Task
         dependency_summaries: depends.into_iter().filter_map(summary).collect::<BTreeMap<_, _>>(),
         previous_failure: previous_failure(task),
         acceptance: record.spec.acceptance.clone(),
+        messages: task.messages.clone(),
         ..TaskInput::default()
     }
 }
@@ -133,6 +134,7 @@ fn previous_failure(task: &TaskRecord) -> Option<String> {
         | FailureKind::CheckFailure
         | FailureKind::MergeConflict
         | FailureKind::DependencyRefused
+        | FailureKind::DependencyConflict
         | FailureKind::ContractBreach
         | FailureKind::PolicyBreach
         | FailureKind::LimitReached => true,
@@ -143,7 +145,8 @@ fn previous_failure(task: &TaskRecord) -> Option<String> {
         | FailureKind::BudgetExhausted
         | FailureKind::SourceUnreadable
         | FailureKind::Infrastructure
-        | FailureKind::LeaseExpired => false,
+        | FailureKind::LeaseExpired
+        | FailureKind::Stalled => false,
     };
     let last = task.failures.iter().rev().find(|f| teaches(f.kind))?;
     Some(format!("{}: {}", last.kind.as_str(), last.detail))

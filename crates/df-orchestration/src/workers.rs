@@ -10,7 +10,7 @@ use df_contract::lease::{
 use df_contract::{
     CommandId, Digest, DurationMs, KeyId, Lease, LeaseKind, Role, SessionId, TaskSlug, TaskState, WorkerClass,
 };
-use df_control_machine::{Actor, CommandBody, JobRecord, Rejection, TaskRecord};
+use df_control_machine::{Actor, CommandBody, JobRecord, Rejection, ReturnCause, TaskRecord};
 use df_store::{BlobStore, ClaimRequest, SessionRow};
 
 use crate::env::command_id_of;
@@ -98,7 +98,8 @@ impl Orchestrator {
         why: &OrchestrationError,
     ) -> Result<(), OrchestrationError> {
         let epoch = record.tasks.get(&slug).map_or(0, |task| task.epoch);
-        let body = CommandBody::Return { slug, epoch, cause: format!("the lease could not be made: {why}") };
+        let detail = format!("the lease could not be made: {why}");
+        let body = CommandBody::Return { slug, epoch, cause: ReturnCause::NotMade, detail };
         self.send(self.inner.env.command_id(), record.id, self.daemon(), body).await.map(|_| ())
     }
 

@@ -5,7 +5,7 @@ use df_contract::lease::{HeldLease, MAX_PROGRESS_BYTES, ProgressLine, SESSION_TT
 use df_contract::{
     DurationMs, EventKind, JobEventView, JobId, Role, SessionId, TaskSlug, TaskState, Timestamp,
 };
-use df_control_machine::{Actor, Command, CommandBody, JobRecord, Rejection};
+use df_control_machine::{Actor, Command, CommandBody, JobRecord, Rejection, ReturnCause};
 
 use crate::row::{ClaimRequest, JobRow, LeaseRow, ProgressCount, ReapRequest, Reaped, SessionRow};
 use crate::rows::Kept;
@@ -23,6 +23,11 @@ pub const MAX_PROGRESS_PER_JOB: u64 = 20_000;
 
 /// The highest number that a progress line may have: far beyond what is kept, and far from where numbers end.
 const MAX_PROGRESS_NUMBER: u64 = 1 << 40;
+
+/// The end of a session that was closed in good order.
+const CLOSED: Timestamp = Timestamp(0);
+/// The last progress of a lease that its worker does not know of.
+const NEVER_HELD: Timestamp = Timestamp(0);
 
 fn live(tx: &Tx<'_>, id: SessionId, now: Timestamp) -> Kept<SessionRow> {
     tx.rows.session(id)?.filter(|row| now < row.expires_at).ok_or(StoreError::SessionGone(id))
@@ -59,7 +64,7 @@ fn stall_unknown(tx: &mut Tx<'_>, id: SessionId, now: Timestamp, held: &[HeldLea
         let known = held.iter().any(|h| h.job == lease.job && h.slug == lease.slug && h.epoch == lease.epoch);
         if !known && lease.last_progress.plus(CLAIM_GRACE) <= now {
             let count = tx.rows.progress_count(lease.job)?;
-            lease.last_progress = Timestamp(0);
+            lease.last_progress = NEVER_HELD;
             tx.rows.progress_write(&lease, count)?;
         }
     }
@@ -69,7 +74,7 @@ fn stall_unknown(tx: &mut Tx<'_>, id: SessionId, now: Timestamp, held: &[HeldLea
 /// Ends the session at once; the next round of reaping gives its tasks back.
 pub(crate) fn close(tx: &mut Tx<'_>, id: SessionId) -> Kept<()> {
     let Some(mut row) = tx.rows.session(id)? else { return Ok(()) };
-    row.expires_at = Timestamp(0);
+    row.expires_at = CLOSED;
     tx.rows.session_write(&row)
 }
 
@@ -178,7 +183,7 @@ pub(crate) fn reap(tx: &mut Tx<'_>, request: &ReapRequest) -> Kept<Reaped> {
     let limit = u32::try_from(request.mints.len()).unwrap_or(u32::MAX);
     let mut reaped = Reaped::default();
     for (lease, id) in tx.rows.leases_ended(request.now, stalled, limit)?.into_iter().zip(&request.mints) {
-        let cause = why_ended(tx, &lease, request.now)?;
+        let (cause, detail) = why_ended(tx, &lease, request.now)?;
         let (job, slug, epoch) = (lease.job, lease.slug, lease.epoch);
         if readable(tx, job)?.is_none() {
             continue;
@@ -188,10 +193,10 @@ pub(crate) fn reap(tx: &mut Tx<'_>, request: &ReapRequest) -> Kept<Reaped> {
             job,
             actor: Actor { name: "reaper".to_owned(), role: Role::Governance },
             at: request.now,
-            body: CommandBody::Return { slug: slug.clone(), epoch, cause: cause.to_owned() },
+            body: CommandBody::Return { slug: slug.clone(), epoch, cause, detail: detail.to_owned() },
         };
         match apply(tx, &command)? {
-            Ok(_) => reaped.returned.push((job, slug, epoch, cause.to_owned())),
+            Ok(_) => reaped.returned.push((job, slug, epoch, detail.to_owned())),
             Err(refused) => {
                 tracing::warn!(%job, task = %slug, epoch, error = %refused, "an ended lease cannot be given back");
             }
@@ -206,13 +211,19 @@ pub(crate) fn reap(tx: &mut Tx<'_>, request: &ReapRequest) -> Kept<Reaped> {
     Ok(reaped)
 }
 
-fn why_ended(tx: &Tx<'_>, lease: &LeaseRow, now: Timestamp) -> Kept<&'static str> {
+fn why_ended(tx: &Tx<'_>, lease: &LeaseRow, now: Timestamp) -> Kept<(ReturnCause, &'static str)> {
     let session = lease.session.map(|id| tx.rows.session(id)).transpose()?.flatten();
     Ok(match session {
-        None => "the worker's session ended",
-        Some(row) if row.expires_at <= now => "the worker's session ended",
-        Some(_) if lease.deadline.is_some_and(|end| end <= now) => "the attempt ran past its deadline",
-        Some(_) => "the attempt made no progress",
+        Some(row) if row.expires_at == CLOSED => (ReturnCause::Drained, "the worker handed it back"),
+        Some(row) if row.expires_at <= now => (ReturnCause::SessionEnded, "the worker's session ended"),
+        None => (ReturnCause::SessionEnded, "the worker's session ended"),
+        Some(_) if lease.deadline.is_some_and(|end| end <= now) => {
+            (ReturnCause::Deadline, "the attempt ran past its deadline")
+        }
+        Some(_) if lease.last_progress == NEVER_HELD => {
+            (ReturnCause::NotMade, "the lease never reached its worker")
+        }
+        Some(_) => (ReturnCause::Stalled, "the attempt made no progress"),
     })
 }
 

@@ -7,7 +7,7 @@ use df_contract::api::{GateView, Spend};
 use df_contract::decision::{ApprovalRule, Decision, Reason, Verdict};
 use df_contract::{Digest, JobSpec, JobState, LeaseKind, Plan, Role, TaskState, TenantId, Timestamp};
 
-use super::{AuditBody, Decided, Draft, tasks};
+use super::{AuditBody, Decided, Draft, steering, tasks};
 use crate::command::{Command, Rejection};
 use crate::job::JobEvent;
 use crate::record::{Approval, ApprovalSubject, JobRecord};
@@ -135,38 +135,66 @@ pub(super) fn vote(
     seen: Option<u64>,
     comment: &str,
 ) -> Result<(), Rejection> {
+    let vote = Vote { identity, approve, roles, seen, comment };
     let Some(mut approval) = draft.record.approval.clone() else {
-        return Err(draft.not_now("vote", "nothing waits for approval"));
+        return steering::vote_on_budget(draft, &vote);
     };
-    // Whoever looks for expired approvals may come after the vote.
-    if approval.expires_at <= draft.at {
-        return Err(draft.not_now("vote", "the approval has expired"));
-    }
-    if let Some(seen) = seen.filter(|seen| *seen != approval.job_version) {
-        return Err(Rejection::ApprovalStale { seen, waiting: approval.job_version });
-    }
-    if approve && identity == draft.record.submitter {
-        return Err(Rejection::FourEyes(identity.to_owned()));
-    }
-    if approval.rule.roles.is_disjoint(roles) {
-        let wanted = approval.rule.roles.iter().map(|r| r.as_str()).collect::<Vec<_>>().join(", ");
-        return Err(Rejection::WrongRole { wanted });
-    }
-    if approve && !approval.approved_by.insert(identity.to_owned()) {
-        return Err(Rejection::VotedAlready(identity.to_owned()));
-    }
-    draft.note(AuditBody::Voted { identity: identity.to_owned(), approve, comment: comment.to_owned() });
+    vote.count(draft, &mut approval, None)?;
     if !approve {
         draft.record.approval = None;
         return draft.job(JobEvent::ApprovalDenied, &format!("rejected by {identity}"));
     }
-    if approval.approved_by.len() < approval.rule.count.max(1) as usize {
+    if !approval.is_complete() {
         draft.record.approval = Some(approval);
         return Ok(());
     }
     draft.record.approval = None;
     draft.job(JobEvent::ApprovalGranted, "")?;
     granted(draft, approval.subject)
+}
+
+/// One vote, as it was cast.
+pub(super) struct Vote<'a> {
+    pub(super) identity: &'a str,
+    pub(super) approve: bool,
+    roles: &'a BTreeSet<Role>,
+    seen: Option<u64>,
+    comment: &'a str,
+}
+
+impl Vote<'_> {
+    /// Counts the vote for `approval`, which neither the submitter nor `asked_by` may approve.
+    pub(super) fn count(
+        &self,
+        draft: &mut Draft,
+        approval: &mut Approval,
+        asked_by: Option<&str>,
+    ) -> Result<(), Rejection> {
+        let identity = self.identity;
+        // Whoever looks for expired approvals may come after the vote.
+        if approval.expires_at <= draft.at {
+            return Err(draft.not_now("vote", "the approval has expired"));
+        }
+        if let Some(seen) = self.seen.filter(|seen| *seen != approval.job_version) {
+            return Err(Rejection::ApprovalStale { seen, waiting: approval.job_version });
+        }
+        if self.approve && (identity == draft.record.submitter || Some(identity) == asked_by) {
+            return Err(Rejection::FourEyes(identity.to_owned()));
+        }
+        if approval.rule.roles.is_disjoint(self.roles) {
+            let wanted = approval.rule.roles.iter().map(|r| r.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(Rejection::WrongRole { wanted });
+        }
+        if self.approve && !approval.approved_by.insert(identity.to_owned()) {
+            return Err(Rejection::VotedAlready(identity.to_owned()));
+        }
+        draft.note(AuditBody::Voted {
+            identity: identity.to_owned(),
+            approve: self.approve,
+            comment: self.comment.to_owned(),
+        });
+        Ok(())
+    }
 }
 
 fn granted(draft: &mut Draft, subject: ApprovalSubject) -> Result<(), Rejection> {
@@ -186,8 +214,7 @@ fn granted(draft: &mut Draft, subject: ApprovalSubject) -> Result<(), Rejection>
 pub(super) fn expire(draft: &mut Draft) -> Result<(), Rejection> {
     match &draft.record.approval {
         Some(approval) if approval.expires_at <= draft.at => {}
-        Some(_) => return Err(draft.not_now("expire_approval", "the approval has not expired")),
-        None => return Err(draft.not_now("expire_approval", "nothing waits for approval")),
+        Some(_) | None => return steering::expire_budget(draft),
     }
     draft.record.approval = None;
     draft.job(JobEvent::ApprovalExpired, "nobody approved in time")

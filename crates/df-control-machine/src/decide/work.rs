@@ -9,8 +9,8 @@ use df_contract::{
     TaskSlug, TaskState, Timestamp,
 };
 
-use super::{AuditBody, Draft, governing};
-use crate::command::{Command, Rejection};
+use super::{AuditBody, Draft, OUT_OF_BUDGET, governing};
+use crate::command::{Command, Rejection, ReturnCause};
 use crate::retry;
 use crate::task::TaskEvent;
 
@@ -58,8 +58,14 @@ pub(super) fn claim(
     if task.kind == LeaseKind::Integrate && draft.record.tasks.values().any(merging) {
         return Err(draft.not_now("claim", "another change is being merged"));
     }
+    let hears = task.kind == LeaseKind::Agent;
     draft.task(slug, TaskEvent::Claimed, "")?;
-    if let Some(task) = draft.record.tasks.get_mut(slug) {
+    let record = &mut draft.record;
+    if let Some(task) = record.tasks.get_mut(slug) {
+        for message in record.messages.iter_mut().filter(|m| hears && m.given_to.is_none()) {
+            message.given_to = Some(slug.clone());
+            task.messages.push(message.text.clone());
+        }
         task.attempts += 1;
         task.session = Some(session);
         task.attempt = Some(attempt);
@@ -82,20 +88,34 @@ fn fence(draft: &Draft, slug: &TaskSlug, held: u64) -> Result<(), Rejection> {
 
 pub(super) fn give_back(
     draft: &mut Draft,
+    command: &Command,
     slug: &TaskSlug,
     epoch: u64,
-    cause: &str,
+    cause: ReturnCause,
+    detail: &str,
 ) -> Result<(), Rejection> {
     fence(draft, slug, epoch)?;
-    let lost = {
-        let task = draft.record.tasks.get_mut(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
-        task.lost_leases += 1;
-        task.lost_leases
-    };
-    if lost > retry::MAX_LOST_LEASES {
-        return give_up(draft, slug, FailureKind::LeaseExpired, cause);
+    match cause {
+        ReturnCause::SessionEnded | ReturnCause::NotMade => lost(draft, slug, detail),
+        ReturnCause::Drained => draft.task(slug, TaskEvent::Returned, detail),
+        ReturnCause::Deadline => failed(draft, slug, FailureKind::LimitReached, detail, seed_of(command)),
+        ReturnCause::Stalled => failed(draft, slug, FailureKind::Stalled, detail, seed_of(command)),
     }
-    draft.task(slug, TaskEvent::Returned, cause)
+}
+
+/// A lease that was lost is nobody's failure, but a task that loses every worker that takes it must end.
+fn lost(draft: &mut Draft, slug: &TaskSlug, detail: &str) -> Result<(), Rejection> {
+    let task = draft.record.tasks.get_mut(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
+    task.lost_leases += 1;
+    if task.lost_leases > retry::MAX_LOST_LEASES {
+        return give_up(draft, slug, FailureKind::LeaseExpired, detail);
+    }
+    draft.task(slug, TaskEvent::Returned, detail)
+}
+
+/// The seed of the jitter: the command's own randomness.
+fn seed_of(command: &Command) -> u64 {
+    u64::from_be_bytes(command.id.uuid().as_bytes()[8..].try_into().unwrap_or_default())
 }
 
 pub(super) fn report(
@@ -123,8 +143,7 @@ pub(super) fn report(
             if let Some(task) = draft.record.tasks.get_mut(slug) {
                 task.output.trace.clone_from(trace);
             }
-            let seed = u64::from_be_bytes(command.id.uuid().as_bytes()[8..].try_into().unwrap_or_default());
-            failed(draft, slug, *kind, &clipped(detail), seed)
+            failed(draft, slug, *kind, &clipped(detail), seed_of(command))
         }
     }
 }
@@ -238,7 +257,7 @@ fn failed(
 ) -> Result<(), Rejection> {
     if kind == FailureKind::BudgetExhausted {
         draft.task(slug, TaskEvent::Returned, detail)?;
-        return governing::pause(draft, &format!("the budget is used up: {detail}"));
+        return governing::pause(draft, &format!("{OUT_OF_BUDGET}: {detail}"));
     }
     let merges = draft.task_ref(slug)?.merges.clone();
     if let (Some(of), FailureKind::MergeConflict | FailureKind::CheckFailure) = (&merges, kind) {

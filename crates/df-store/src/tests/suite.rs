@@ -143,7 +143,12 @@ pub(crate) async fn an_old_epoch_is_refused(mut bench: Bench) {
     let session = bench.session(TRUSTED, 4).await;
     let old = bench.claim(session, 1).await.remove(0);
     let late = bench.report_body(&old, 9).await;
-    let back = CommandBody::Return { slug: old.slug.clone(), epoch: old.epoch, cause: "gone".into() };
+    let back = CommandBody::Return {
+        slug: old.slug.clone(),
+        epoch: old.epoch,
+        cause: df_control_machine::ReturnCause::SessionEnded,
+        detail: "gone".into(),
+    };
     bench.send(job, "reaper", back.clone()).await.unwrap();
     let held = bench.claim(session, 1).await.remove(0);
     assert_eq!(held.slug, old.slug);
@@ -327,6 +332,8 @@ pub(crate) async fn overdue_and_silent_attempts_are_reaped(mut bench: Bench) {
                 break;
             }
         }
+        // A stalled attempt is a failed one: the next waits a little.
+        bench.sleep(DurationMs(2_000));
     }
     let want = [
         ("the attempt made no progress".to_owned(), SILENCE),

@@ -46,7 +46,12 @@ async fn client(store: Store, round: u64, client: u64) {
             submission(0),
             CommandBody::StartAnalysis,
             CommandBody::Claim { slug: slug.clone(), session, attempt, deadline },
-            CommandBody::Return { slug, epoch: 1, cause: "again".into() },
+            CommandBody::Return {
+                slug,
+                epoch: 1,
+                cause: df_control_machine::ReturnCause::SessionEnded,
+                detail: "again".into(),
+            },
             CommandBody::Cancel { cause: "enough".into() },
         ];
         for body in life {
