@@ -13,6 +13,7 @@
 //! assert!(job::next(draft, JobEvent::Delivered).is_err());
 //! ```
 
+pub mod breaker;
 pub mod command;
 pub mod decide;
 pub mod invariants;
@@ -20,11 +21,13 @@ pub mod job;
 pub mod record;
 pub mod replay;
 pub mod retry;
+pub mod schedule;
 pub mod step;
 pub mod table;
 pub mod task;
 pub mod tasks;
 
+pub use breaker::{Breaker, BreakerEvent};
 pub use command::{Actor, Command, CommandBody, Rejection, ReturnCause};
 pub use decide::{AuditBody, AuditDraft, Decided, Effect, decide};
 pub use record::{
