@@ -34,7 +34,7 @@ fn parse(file: &Path, text: &str) -> anyhow::Result<JobSpec> {
     };
     let spec: JobSpec =
         parsed.map_err(|e| Problem::new(ErrorCode::InvalidJob, format!("{}: {e}", file.display())))?;
-    spec.validate(&PlanLimits::default()).map_err(|found| {
+    spec.validate(&PlanLimits::SUPPLIED).map_err(|found| {
         Problem::new(ErrorCode::InvalidJob, format!("{} has {} finding(s)", file.display(), found.len()))
             .with_errors(found.iter().map(ToString::to_string).collect())
     })?;

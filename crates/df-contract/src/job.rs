@@ -240,7 +240,8 @@ impl JobSpec {
             });
         }
         if let Some(plan) = &self.plan {
-            found.extend(plan.validate(limits).into_iter().map(SpecError::Plan));
+            let budget = plan.check_budget(self.budget.tokens, self.budget.money_nano_usd);
+            found.extend(plan.validate(limits).into_iter().chain(budget).map(SpecError::Plan));
         }
         if found.is_empty() { Ok(()) } else { Err(found) }
     }
@@ -292,7 +293,7 @@ mod tests {
     fn a_protected_path_that_can_never_match_is_refused() {
         for (path, fits) in [("src/**", true), (".github/", true), ("[secret", false), ("/etc", false)] {
             let s = spec(serde_json::json!({"protected_paths": [path]})).unwrap();
-            assert_eq!(s.validate(&PlanLimits::default()).is_ok(), fits, "{path}");
+            assert_eq!(s.validate(&PlanLimits::SUPPLIED).is_ok(), fits, "{path}");
         }
     }
 
@@ -311,7 +312,7 @@ mod tests {
             "acceptance": [{"id": "a", "command": "true"}, {"id": "a", "command": "true"}],
             "capabilities": {"dependencies": ["requests"]}}))
         .unwrap();
-        let found = s.validate(&PlanLimits::default()).unwrap_err();
+        let found = s.validate(&PlanLimits::SUPPLIED).unwrap_err();
         assert_eq!(found.len(), 4, "{found:?}");
     }
 }

@@ -9,7 +9,7 @@
 //! let spec: JobSpec = serde_json::from_value(serde_json::json!({
 //!     "title": "Add a health route", "description": "GET /health answers 200."
 //! })).unwrap();
-//! assert!(spec.validate(&PlanLimits::default()).is_ok());
+//! assert!(spec.validate(&PlanLimits::SUPPLIED).is_ok());
 //! ```
 
 pub mod access;

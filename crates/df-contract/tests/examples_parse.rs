@@ -4,7 +4,7 @@ use df_contract::{JobSpec, PlanLimits, Role, Source};
 
 fn job(text: &str) -> Result<JobSpec, toml::de::Error> {
     let spec: JobSpec = toml::from_str(text)?;
-    assert_eq!(spec.validate(&PlanLimits::default()), Ok(()));
+    assert_eq!(spec.validate(&PlanLimits::SUPPLIED), Ok(()));
     Ok(spec)
 }
 

@@ -6,7 +6,8 @@ use df_contract::api::GateView;
 use df_contract::facts::{DependencyFact, SecretFact};
 use df_contract::plan::pattern_matches;
 use df_contract::{
-    CheckResult, GateFacts, JobSpec, Obligations, Plan, PlanLimits, Reason, SourceFacts, Verdict,
+    CheckResult, GateFacts, JobSpec, NanoUsd, Obligations, Plan, PlanError, PlanLimits, Reason, SourceFacts,
+    TaskSlug, Tokens, Verdict,
 };
 
 use crate::decide::join;
@@ -27,10 +28,26 @@ pub struct OutputGate {
     pub reasons: Vec<Reason>,
 }
 
+/// Everything the plan gate looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanCase<'a> {
+    pub plan: &'a Plan,
+    /// Tasks of the plan that are merged already: what is left of a plan before it.
+    pub finished: &'a BTreeSet<TaskSlug>,
+    pub obligations: &'a Obligations,
+    /// What the job may spend: as decided, or as raised since.
+    pub tokens: Tokens,
+    pub nano_usd: Option<NanoUsd>,
+}
+
 /// Judges a plan: invalid, or writing what is protected, is refused; asking for more than was granted goes to a person.
-pub fn gate_plan(plan: &Plan, obligations: &Obligations) -> PlanGate {
+///
+/// Whoever proposed it, the wider limits hold here: a coordinator's proposal was bounded when it came in, and the plan
+/// that it continues may have come with the job.
+pub fn gate_plan(case: &PlanCase<'_>) -> PlanGate {
+    let PlanCase { plan, finished, obligations, tokens, nano_usd } = *case;
     let mut found: Vec<Reason> = plan
-        .validate(&PlanLimits::default())
+        .validate_after(&PlanLimits::SUPPLIED, finished)
         .iter()
         .map(|e| reason("plan.invalid", Verdict::Rejected, "the plan is not valid", e.to_string(), ""))
         .collect();
@@ -48,18 +65,19 @@ pub fn gate_plan(plan: &Plan, obligations: &Obligations) -> PlanGate {
             ));
         }
     }
-    let asked = plan.tasks.iter().filter_map(|t| t.tokens).fold(0_u64, |sum, t| sum.saturating_add(t.0));
-    if asked > obligations.tokens.0 {
-        found.push(reason(
-            "plan.tokens",
-            Verdict::NeedsApproval,
-            "the tasks together ask for more tokens than the job was granted",
-            format!("{asked} asked, {} granted", obligations.tokens.0),
-            "give the tasks smaller shares",
-        ));
-    }
+    found.extend(plan.check_budget(Some(tokens), nano_usd).iter().map(share_reason));
     let (verdict, reasons) = join(found);
     PlanGate { verdict, reasons }
+}
+
+/// A person may let a plan ask for more than was granted. Shares that leave nothing for other tasks are a mistake.
+fn share_reason(error: &PlanError) -> Reason {
+    let (rule, verdict, message) = if matches!(error, PlanError::BudgetExceeded { .. }) {
+        ("plan.shares", Verdict::NeedsApproval, "the tasks together ask for more than the job was granted")
+    } else {
+        ("plan.invalid", Verdict::Rejected, "the shares of some tasks leave nothing for the others")
+    };
+    reason(rule, verdict, message, error.to_string(), "give the tasks smaller shares")
 }
 
 /// Everything the output gate looks at.

@@ -34,5 +34,5 @@ pub use bundle::{BundleError, PolicyBundle, default_bundle, default_files};
 pub use decide::decide;
 pub use explain::{explain, explain_reasons};
 pub use facts::{CapabilityFacts, JobFacts, OperatorLimits, job_facts};
-pub use gates::{OutputCase, OutputGate, PlanGate, gate_output, gate_plan};
+pub use gates::{OutputCase, OutputGate, PlanCase, PlanGate, gate_output, gate_plan};
 pub use obligations::{Conflict, Tightening, tighten};

@@ -106,7 +106,15 @@ impl Orchestrator {
 
 fn judge_plan(plan: &Plan, record: &JobRecord) -> Result<(Verdict, Vec<Reason>), OrchestrationError> {
     let decision = record.decision.as_ref().ok_or(OrchestrationError::Incomplete("a plan has a decision"))?;
-    let judged = governance::gate_plan(plan, &decision.obligations);
+    let finished = record.integrated.iter().cloned().collect();
+    let caps = record.caps().ok_or(OrchestrationError::Incomplete("a decided job has caps"))?;
+    let judged = governance::gate_plan(&governance::PlanCase {
+        plan,
+        finished: &finished,
+        obligations: &decision.obligations,
+        tokens: caps.tokens,
+        nano_usd: caps.money_nano_usd,
+    });
     Ok((judged.verdict, judged.reasons))
 }
 

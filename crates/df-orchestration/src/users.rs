@@ -31,7 +31,7 @@ impl Orchestrator {
         spec: JobSpec,
         key: Option<&str>,
     ) -> Result<Submitted, OrchestrationError> {
-        spec.validate(&PlanLimits::default()).map_err(|found| {
+        spec.validate(&PlanLimits::SUPPLIED).map_err(|found| {
             OrchestrationError::InvalidJob(found.iter().map(ToString::to_string).collect())
         })?;
         if let df_contract::Source::Path { .. } = spec.source {

@@ -10,7 +10,7 @@ use crate::render;
 
 pub(crate) fn check(cli: &Cli, file: &Path) -> anyhow::Result<ExitCode> {
     let plan = read(file)?;
-    let found = plan.validate(&PlanLimits::default());
+    let found = plan.validate(&PlanLimits::SUPPLIED);
     if !found.is_empty() {
         let told = format!("{} has {} finding(s)", file.display(), found.len());
         return Err(Problem::new(ErrorCode::InvalidPlan, told)

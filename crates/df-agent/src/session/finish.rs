@@ -130,7 +130,11 @@ impl<R: CommandRunner> Session<'_, R> {
 
     fn plan_errors(&self, plan: &Plan) -> Vec<String> {
         let mut errors: Vec<String> =
-            plan.validate(&PlanLimits::default()).iter().map(ToString::to_string).collect();
+            plan.validate(&PlanLimits::COORDINATOR).iter().map(ToString::to_string).collect();
+        // A coordinator's own caps are the job's.
+        let caps = &self.task.constraints;
+        let shares = plan.check_budget(Some(caps.max_tokens), caps.max_nano_usd);
+        errors.extend(shares.iter().map(ToString::to_string));
         for task in &plan.tasks {
             errors.extend(self.task_errors(task));
         }

@@ -59,9 +59,20 @@ fn outcome(gate: &OutputGate) -> (Verdict, Vec<&str>) {
     (gate.verdict, gate.reasons.iter().map(|r| r.rule.as_str()).collect())
 }
 
+fn gated(plan: &Plan) -> PlanGate {
+    let obligations = obligations();
+    gate_plan(&PlanCase {
+        plan,
+        finished: &BTreeSet::new(),
+        obligations: &obligations,
+        tokens: obligations.tokens,
+        nano_usd: Some(NanoUsd(5_000)),
+    })
+}
+
 #[test]
 fn a_plan_within_the_grant_passes() {
-    assert_eq!(gate_plan(&plan(), &obligations()), PlanGate { verdict: Verdict::Approved, reasons: vec![] });
+    assert_eq!(gated(&plan()), PlanGate { verdict: Verdict::Approved, reasons: vec![] });
 }
 
 #[test]
@@ -69,14 +80,18 @@ fn a_plan_that_asks_for_more_waits_and_a_wrong_one_is_refused() {
     let verdict = |change: &dyn Fn(&mut Plan)| {
         let mut plan = plan();
         change(&mut plan);
-        let gate = gate_plan(&plan, &obligations());
+        let gate = gated(&plan);
         (gate.verdict, gate.reasons.first().map(|r| r.rule.clone()).unwrap())
     };
     let more = |p: &mut Plan| p.tasks[0].tokens = Some(df_contract::Tokens(601));
-    assert_eq!(verdict(&more), (Verdict::NeedsApproval, "plan.tokens".into()));
+    assert_eq!(verdict(&more), (Verdict::NeedsApproval, "plan.shares".into()));
     let overflow =
         |p: &mut Plan| p.tasks.iter_mut().for_each(|t| t.tokens = Some(df_contract::Tokens(u64::MAX)));
-    assert_eq!(verdict(&overflow), (Verdict::NeedsApproval, "plan.tokens".into()));
+    assert_eq!(verdict(&overflow), (Verdict::NeedsApproval, "plan.shares".into()));
+    let money = |p: &mut Plan| p.tasks[0].nano_usd = Some(NanoUsd(5_001));
+    assert_eq!(verdict(&money), (Verdict::NeedsApproval, "plan.shares".into()));
+    let nothing_left = |p: &mut Plan| p.tasks[0].nano_usd = Some(NanoUsd(4_500));
+    assert_eq!(verdict(&nothing_left), (Verdict::Rejected, "plan.invalid".into()));
     let frozen = |p: &mut Plan| p.tasks[0].paths = vec!["src/frozen/*.py".into()];
     assert_eq!(verdict(&frozen), (Verdict::Rejected, "plan.protected_paths".into()));
     let given = |p: &mut Plan| p.tasks[1].expected_outputs = vec!["tests/given.py".into()];

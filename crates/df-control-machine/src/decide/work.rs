@@ -172,7 +172,7 @@ fn breach(task: &crate::TaskRecord, product: &Product) -> Option<String> {
         }
     }
     let Product::Plan { plan, .. } = product else { return None };
-    let found = plan.validate(&PlanLimits::default());
+    let found = plan.validate(&PlanLimits::COORDINATOR);
     found.first().map(|first| clipped(&format!("the plan is not valid: {first}")))
 }
 
