@@ -89,8 +89,8 @@ impl Breaker {
     pub const fn admits(self, now: Timestamp) -> bool {
         match self {
             Breaker::Closed { .. } => true,
-            // An end beyond the longest cool-off was set by a clock that has gone back since.
-            Breaker::Open { until, .. } => until.0 <= now.0 || until.0 > now.plus(MAX_COOL_OFF).0,
+            // An end further off than the whole cool-off was set by a clock that has gone back since.
+            Breaker::Open { until, trips } => until.0 <= now.0 || until.0 > now.plus(cool_off(trips)).0,
             Breaker::HalfOpen { since, .. } => since.plus(MAX_COOL_OFF).0 <= now.0 || since.0 > now.0,
         }
     }

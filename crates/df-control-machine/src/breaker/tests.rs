@@ -67,7 +67,7 @@ fn only_failures_of_the_runtime_count_as_such() {
 }
 
 proptest::proptest! {
-    /// Whatever happens, at most the longest cool-off after the last event work is let in again.
+    /// Whatever happens, work is let in again at once, or when the longest cool-off after the last event is over.
     #[test]
     fn it_always_lets_work_in_again(events in proptest::collection::vec((0usize..4, 0u64..2_000_000), 0..64)) {
         let (mut breaker, mut at) = (Breaker::default(), 0);
@@ -75,6 +75,7 @@ proptest::proptest! {
             at = now;
             breaker = breaker.after(BreakerEvent::ALL[event], Timestamp(at));
         }
-        proptest::prop_assert!(breaker.admits(Timestamp(at).plus(MAX_COOL_OFF)));
+        let at = Timestamp(at);
+        proptest::prop_assert!(breaker.admits(at) || breaker.admits(at.plus(MAX_COOL_OFF)), "{breaker:?} {at:?}");
     }
 }
