@@ -73,6 +73,7 @@ impl Config {
         let file: toml::Table = toml::from_str(&text).map_err(|e| invalid(&at, &e))?;
         // From the text, not the table: only so do errors name the line.
         let mut config: Config = toml::from_str(&text).map_err(|e| invalid(&at, &e))?;
+        config.orchestration.validate().map_err(|e| invalid(&at, &e))?;
         if let Some(dir) = &args.data_dir {
             config.data_dir.clone_from(dir);
         }
@@ -146,6 +147,16 @@ mod tests {
             assert_eq!(problem.code, ErrorCode::ConfigInvalid);
             assert!(problem.detail.contains("line "), "{}", problem.detail);
         }
+    }
+
+    #[test]
+    fn weights_and_caps_out_of_bounds_are_refused_by_name() {
+        let text = "[orchestration.scheduling]\nmax_per_job = 4\ntenant_weights = { acme = 3 }\n";
+        let scheduling = load(text).unwrap().orchestration.scheduling;
+        assert_eq!((scheduling.max_per_job, scheduling.tenant_weights.len()), (Some(4), 1));
+        let problem = load(&text.replace('3', "0")).unwrap_err();
+        assert_eq!(problem.code, ErrorCode::ConfigInvalid);
+        assert!(problem.detail.contains("scheduling.tenant_weights.acme"), "{}", problem.detail);
     }
 
     #[test]

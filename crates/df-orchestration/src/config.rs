@@ -1,6 +1,7 @@
 //! Settings of orchestration; part of the daemon's configuration file.
 
 use df_contract::{DurationMs, LeaseKind, NanoUsd, Tokens};
+use df_control_machine::schedule::{Rules, RulesError};
 use serde::{Deserialize, Serialize};
 
 /// Section `[orchestration]` of the daemon's configuration.
@@ -22,6 +23,8 @@ pub struct OrchestrationConfig {
     /// Most jobs that may be open at once; more are refused with `queue_full`.
     pub max_open_jobs: u64,
     pub tenant_caps: TenantCaps,
+    /// Shares of tenants, and how many leases may be held at once.
+    pub scheduling: Rules,
 }
 
 /// Caps over all jobs of one tenant.
@@ -43,11 +46,20 @@ impl Default for OrchestrationConfig {
             attempt_max_steps: 80,
             max_open_jobs: 10_000,
             tenant_caps: TenantCaps::default(),
+            scheduling: Rules::default(),
         }
     }
 }
 
 impl OrchestrationConfig {
+    /// Checks what the types alone do not.
+    ///
+    /// # Errors
+    /// Names the first key that is out of bounds.
+    pub fn validate(&self) -> Result<(), RulesError> {
+        self.scheduling.validate()
+    }
+
     /// How long a lease of this kind may run.
     pub fn lease_wall(&self, kind: LeaseKind) -> DurationMs {
         match kind {

@@ -66,7 +66,7 @@ impl<'a> Floor<'a> {
     /// The tenant to serve and its start. Equal starts: who has waited longer, so that newcomers cannot keep others out.
     fn next_tenant(&mut self) -> Option<(TenantId, u64)> {
         // What is held back now stays so: in a round, counts only rise and breakers only shut.
-        let (round, queues) = (&self.round, &mut self.queues);
+        let (round, queues, virtual_time) = (&self.round, &mut self.queues, self.picked.virtual_time);
         queues.retain(|_, queue| {
             while queue.front().is_some_and(|c| held_back(round, c)) {
                 queue.pop_front();
@@ -75,7 +75,7 @@ impl<'a> Floor<'a> {
         });
         let starts = queues.iter().filter_map(|(tenant, queue)| {
             let pass = round.passes.get(tenant).copied().unwrap_or(0);
-            Some((pass.max(round.virtual_time), queue.front()?.urgency, tenant))
+            Some((pass.max(virtual_time), queue.front()?.urgency, tenant))
         });
         starts.min().map(|(start, _, tenant)| (tenant.clone(), start))
     }
@@ -83,7 +83,6 @@ impl<'a> Floor<'a> {
     fn take(&mut self, candidate: Candidate, start: u64) {
         let round = &mut self.round;
         let pass = start.saturating_add(round.rules.cost(&candidate.tenant));
-        round.virtual_time = start;
         round.passes.insert(candidate.tenant.clone(), pass);
         round.running.add(&candidate);
         self.picked.virtual_time = start;

@@ -112,6 +112,14 @@ fn a_tenant_that_was_away_saves_nothing_up() {
 }
 
 #[test]
+fn newcomers_cannot_keep_out_who_waits_already() {
+    let (worker, rules) = (anyone(), Rules::default());
+    let mut next = round(&worker, &rules, vec![candidate(0, 8), candidate(1, 9), candidate(9, 7)]);
+    (next.virtual_time, next.passes) = (5 * SCALE, BTreeMap::from([(tenant(9), 5 * SCALE)]));
+    assert_eq!(jobs(&all(next, 9)), [job(7), job(8), job(9)]);
+}
+
+#[test]
 fn an_open_breaker_holds_back_its_agent_alone_and_then_lets_one_through() {
     let (worker, rules) = (anyone(), Rules::default());
     let backend = Runner::builtin(Role::Backend).unwrap();
