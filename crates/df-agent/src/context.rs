@@ -1,6 +1,7 @@
 //! The brief: the first message of an attempt, built from the task alone, so that an attempt that was lost starts again
 //! with the identical one.
 
+use df_contract::agent::AgentOffer;
 use df_contract::{AcceptanceCheck, AgentTask, Role};
 
 use crate::rights::Rights;
@@ -32,6 +33,7 @@ pub(crate) fn brief(task: &AgentTask, rights: &Rights, workspace: &Workspace) ->
             let paths = task.constraints.protected_paths.join(", ");
             parts.push(format!("## Protected: no task may write these\n{paths}"));
         }
+        parts.extend(offers(&task.input.agents));
     } else {
         parts.push(format!("## What you may write\n{}", rights.describe()));
     }
@@ -56,6 +58,20 @@ pub(crate) fn brief(task: &AgentTask, rights: &Rights, workspace: &Workspace) ->
     parts.push(map(workspace));
     parts.retain(|part| !part.trim().is_empty());
     parts.join("\n\n")
+}
+
+/// The registered agents that a plan may name.
+fn offers(agents: &[AgentOffer]) -> Option<String> {
+    let line = |offer: &AgentOffer| {
+        let paths = match offer.paths.is_empty() {
+            true => "any that the role may write".to_owned(),
+            false => offer.paths.join(", "),
+        };
+        format!("- `{}` (role `{}`; paths: {paths}): {}", offer.name, offer.role.as_str(), offer.description)
+    };
+    let lines: Vec<String> = agents.iter().map(line).collect();
+    let title = "## Registered agents that a task may name as `agent`";
+    (!lines.is_empty()).then(|| format!("{title}\n{}", lines.join("\n")))
 }
 
 fn checks(title: &str, checks: &[AcceptanceCheck]) -> Option<String> {

@@ -18,6 +18,8 @@ pub(crate) struct Denied {
 pub(crate) struct Rights {
     role: Role,
     paths: Vec<String>,
+    /// What the registered agent may write at most; empty = nothing less than its task may.
+    agent: Vec<String>,
     protected: Vec<String>,
 }
 
@@ -27,18 +29,19 @@ impl Rights {
         Self {
             role: task.r#type,
             paths: constraints.paths.clone(),
+            agent: task.agent.as_ref().map(|agent| agent.paths.clone()).unwrap_or_default(),
             protected: constraints.protected_paths.clone(),
         }
     }
 
     /// Rights of a change that is merged.
     pub(crate) fn new(role: Role, paths: &[String], protected: &[String]) -> Self {
-        Self { role, paths: paths.to_vec(), protected: protected.to_vec() }
+        Self { role, paths: paths.to_vec(), agent: Vec::new(), protected: protected.to_vec() }
     }
 
     #[cfg(test)]
     pub(crate) fn for_tests(role: Role, paths: &[&str]) -> Self {
-        Self { role, paths: paths.iter().map(|p| (*p).to_owned()).collect(), protected: Vec::new() }
+        Self::new(role, &paths.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>(), &[])
     }
 
     /// Whether the plain relative `path` may be made, changed or removed.
@@ -52,6 +55,8 @@ impl Rights {
             "it is not the class of file this role may write"
         } else if !matches(&self.paths) {
             "it is outside this task's paths"
+        } else if !self.agent.is_empty() && !matches(&self.agent) {
+            "it is outside the paths of this agent"
         } else {
             return Ok(());
         };
@@ -96,7 +101,7 @@ mod tests {
 
     fn rights(role: Role, paths: &[&str], protected: &[&str]) -> Rights {
         let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
-        Rights { role, paths: owned(paths), protected: owned(protected) }
+        Rights { role, paths: owned(paths), agent: Vec::new(), protected: owned(protected) }
     }
 
     #[test]
@@ -119,5 +124,9 @@ mod tests {
         assert!(qa.check("src/a.py").unwrap_err().to_string().contains("test files only"));
         assert!(rights(Role::Coordinator, &["**"], &[]).check("tests/test_a.py").is_err());
         assert!(rights(Role::Backend, &[], &[]).check("a").is_err());
+        let agent = vec!["docs/**".to_owned()];
+        let narrowed = Rights { agent, ..rights(Role::RegisteredAgent, &["**"], &[]) };
+        assert_eq!(narrowed.check("docs/a.md"), Ok(()));
+        assert!(narrowed.check("src/a.py").unwrap_err().to_string().contains("paths of this agent"));
     }
 }

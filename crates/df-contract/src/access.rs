@@ -56,6 +56,11 @@ wire_names!(
         AccountManage = "account.manage",
         AuditRead = "audit.read",
         SystemRead = "system.read",
+        AgentRead = "agent.read",
+        /// Puts a manifest into the registry.
+        AgentRegister = "agent.register",
+        /// Enables, disables and pins.
+        AgentManage = "agent.manage",
     }
 );
 

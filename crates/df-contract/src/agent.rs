@@ -7,6 +7,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AgentName, Digest, Role, SandboxTier, TenantId, Timestamp};
 
+pub mod api;
+mod check;
+mod fit;
+mod names;
+mod seal;
+mod tool;
+mod within;
+
+pub use check::{
+    MAX_AGENT_PATHS, MAX_AGENT_STEPS, MAX_AGENT_WALL_S, MAX_LABELS, MAX_MODELS, MAX_PROMPT_BYTES,
+    ManifestError,
+};
+pub use fit::{Absent, AgentMisfit, misfits};
+pub use names::{BUILT_IN, is_reserved};
+pub use seal::{SealError, sign, signed_text};
+pub use tool::Tool;
+pub use within::pattern_within;
+
 /// How an agent is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -101,12 +119,6 @@ pub struct RegisteredAgent {
     pub enabled: bool,
 }
 
-/// What the registrant signs: the purpose, whose agent it is, its name and its digest, each on a line.
-pub fn signed_text(tenant: Option<&TenantId>, name: &AgentName, digest: &Digest) -> String {
-    let tenant = tenant.map_or("-", TenantId::as_str);
-    format!("devfactory-agent-v1\n{tenant}\n{name}\n{digest}\n")
-}
-
 /// What a coordinator is told about a registered agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -115,4 +127,48 @@ pub struct AgentOffer {
     pub role: Role,
     pub description: String,
     pub paths: Vec<String>,
+}
+
+/// The agent that was chosen for a task, and all that placing and paying for the task needs to know of it. Chosen when
+/// the plan is judged, so that what people approve is what runs, whatever is registered later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AssignedAgent {
+    pub name: AgentName,
+    pub digest: Digest,
+    pub runtime: Runtime,
+    #[serde(default)]
+    pub sandbox: SandboxNeeds,
+    /// The first of its preferences that the job may use; absent = the job's model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+impl AgentManifest {
+    /// SHA-256 of the manifest as canonical JSON: its version.
+    pub fn digest(&self) -> Result<Digest, crate::canonical::CanonicalError> {
+        crate::digest_json(self)
+    }
+
+    /// What a coordinator may know of it.
+    pub fn offer(&self) -> AgentOffer {
+        AgentOffer {
+            name: self.name.clone(),
+            role: self.role,
+            description: self.description.clone(),
+            paths: self.paths.clone(),
+        }
+    }
+
+    /// As the agent of a task of a job that may use `models`; `None` = any.
+    pub fn assigned(&self, digest: Digest, models: Option<&BTreeSet<String>>) -> AssignedAgent {
+        let may_use = |model: &&String| models.is_none_or(|allowed| allowed.contains(*model));
+        AssignedAgent {
+            name: self.name.clone(),
+            digest,
+            runtime: self.runtime,
+            sandbox: self.sandbox.clone(),
+            model: self.models.iter().find(may_use).cloned(),
+        }
+    }
 }

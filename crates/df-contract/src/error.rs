@@ -40,6 +40,10 @@ codes! {
     InvalidRequest = "invalid_request", 400, "The request cannot be read";
     InvalidJob = "invalid_job", 422, "The job is not valid";
     InvalidPlan = "invalid_plan", 422, "The plan is not valid";
+    InvalidAgent = "invalid_agent", 422, "The manifest of the agent is not valid";
+    AgentUnknown = "agent_unknown", 404, "There is no such agent";
+    AgentTaken = "agent_taken", 409, "The name of the agent is somebody else's";
+    SignatureInvalid = "signature_invalid", 403, "The signature is not this identity's";
     BodyTooLarge = "body_too_large", 413, "The body is too large";
     IllegalTransition = "illegal_transition", 409, "The job or task cannot do that in its present state";
     ApprovalStale = "approval_stale", 409, "What was to be approved has changed";

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, DurationMs, FailureKind, JobId, NanoUsd, OnFailure, Plan, PlanError, PlanLimits, Revision,
-    Timestamp, Tokens,
+    AgentName, Digest, DurationMs, FailureKind, JobId, NanoUsd, OnFailure, Plan, PlanError, PlanLimits,
+    Revision, Timestamp, Tokens,
 };
 
 /// Limits on a submission, in bytes and counts.
@@ -67,6 +67,9 @@ pub struct JobSpec {
     /// Labels that a worker must carry to be given this job's agent tasks.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub labels: BTreeSet<String>,
+    /// Versions of registered agents that this job keeps to, whatever is registered or pinned otherwise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub agents: BTreeMap<AgentName, Digest>,
 }
 
 /// Another retry rule for one kind of failure.
@@ -213,6 +216,13 @@ impl JobSpec {
             if list.len() > MAX_LIST_ITEMS {
                 found.push(SpecError::TooLarge { field, got: list.len(), limit: MAX_LIST_ITEMS });
             }
+        }
+        if self.agents.len() > MAX_LIST_ITEMS {
+            found.push(SpecError::TooLarge {
+                field: "agents",
+                got: self.agents.len(),
+                limit: MAX_LIST_ITEMS,
+            });
         }
         // A pattern that cannot match would leave open what its author thinks is closed.
         let opens = |p: &&String| !crate::plan::is_tree_pattern(p.trim_end_matches('/'));

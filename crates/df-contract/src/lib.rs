@@ -32,7 +32,7 @@ pub mod units;
 mod wire;
 
 pub use access::{Action, Role, Scope};
-pub use agent::{AgentManifest, RegisteredAgent};
+pub use agent::{AgentManifest, AssignedAgent, RegisteredAgent};
 pub use canonical::{canonical_json, digest_json};
 pub use decision::{
     ApprovalRule, Decision, NetworkMode, Obligations, Reason, SandboxTier, Severity, Verdict,

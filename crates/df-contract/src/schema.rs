@@ -15,6 +15,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("job-event", schema_for!(crate::JobEventView)),
         ("job-view", schema_for!(crate::api::JobView)),
         ("decision", schema_for!(crate::Decision)),
+        ("agent-manifest", schema_for!(crate::AgentManifest)),
         ("problem", schema_for!(crate::Problem)),
     ]
 }

@@ -47,6 +47,9 @@ pub struct AgentTask {
     /// The registered agent that is to do it; absent = the built-in one of the type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<Box<AgentManifest>>,
+    /// Version of that agent: the worker runs nothing else under its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_digest: Option<Digest>,
     /// The grant: bearer token for the endpoint.
     pub model_token: String,
 }

@@ -120,7 +120,8 @@ row!(
     Own [ModelCall];
     nothing [JobSubmit JobCancel JobPause JobResume JobApprove PlanPropose WorkspaceRead WorkspaceWrite CommandRun
         DeployPropose DeployRun SecretRead BlobRead BlobWrite LeaseClaim KeyManage PolicyManage AccountManage AuditRead
-        SystemRead]
+        SystemRead
+        AgentRead AgentRegister AgentManage]
 );
 row!(
     /// Reads and proposes.
@@ -128,21 +129,24 @@ row!(
     Own [PlanPropose WorkspaceRead ModelCall];
     nothing [JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition WorkspaceWrite CommandRun
         DeployPropose DeployRun SecretRead BlobRead BlobWrite LeaseClaim KeyManage PolicyManage AccountManage AuditRead
-        SystemRead]
+        SystemRead
+        AgentRead AgentRegister AgentManage]
 );
 row!(
     /// Writes its declared paths (which ones: `df_contract::access::role_may_write`) and runs commands in its sandbox.
     builder:
     Own [WorkspaceRead WorkspaceWrite CommandRun ModelCall];
     nothing [JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose DeployPropose
-        DeployRun SecretRead BlobRead BlobWrite LeaseClaim KeyManage PolicyManage AccountManage AuditRead SystemRead]
+        DeployRun SecretRead BlobRead BlobWrite LeaseClaim KeyManage PolicyManage AccountManage AuditRead SystemRead
+        AgentRead AgentRegister AgentManage]
 );
 row!(
     /// A builder of infrastructure paths, who may also propose a deployment.
     devops:
     Own [WorkspaceRead WorkspaceWrite CommandRun ModelCall DeployPropose];
     nothing [JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose DeployRun
-        SecretRead BlobRead BlobWrite LeaseClaim KeyManage PolicyManage AccountManage AuditRead SystemRead]
+        SecretRead BlobRead BlobWrite LeaseClaim KeyManage PolicyManage AccountManage AuditRead SystemRead
+        AgentRead AgentRegister AgentManage]
 );
 row!(
     /// Claims leases and moves the blobs of the leases it holds. Merging applies what agents committed and writes
@@ -151,7 +155,8 @@ row!(
     Everywhere [LeaseClaim],
     Own [BlobRead BlobWrite WorkspaceRead CommandRun];
     nothing [JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceWrite
-        DeployPropose DeployRun ModelCall SecretRead KeyManage PolicyManage AccountManage AuditRead SystemRead]
+        DeployPropose DeployRun ModelCall SecretRead KeyManage PolicyManage AccountManage AuditRead SystemRead
+        AgentRead AgentRegister AgentManage]
 );
 row!(
     /// Calls models for everybody with its own accounts' secrets; decides nothing and sees no tree.
@@ -160,7 +165,8 @@ row!(
     Own [SecretRead];
     nothing [JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceRead
         WorkspaceWrite CommandRun DeployPropose DeployRun BlobRead BlobWrite LeaseClaim KeyManage PolicyManage
-        AccountManage AuditRead SystemRead]
+        AccountManage AuditRead SystemRead
+        AgentRead AgentRegister AgentManage]
 );
 row!(
     /// Carries out the declared delivery with its target's secret, and nothing else.
@@ -168,14 +174,15 @@ row!(
     Own [DeployRun SecretRead BlobRead];
     nothing [JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceRead
         WorkspaceWrite CommandRun DeployPropose ModelCall BlobWrite LeaseClaim KeyManage PolicyManage AccountManage
-        AuditRead SystemRead]
+        AuditRead SystemRead
+        AgentRead AgentRegister AgentManage]
 );
 row!(
-    /// Submits, follows and cancels; sees what its team does. Pausing and resuming are the operator's: a job may be
+    /// Submits, follows and cancels; sees what its team does, and registers agents of its own. Pausing and resuming are the operator's: a job may be
     /// paused because of its own submitter.
     submitter:
-    Own [JobSubmit JobCancel BlobRead BlobWrite],
-    Tenant [JobRead SystemRead];
+    Own [JobSubmit JobCancel BlobRead BlobWrite AgentRegister AgentManage],
+    Tenant [JobRead SystemRead AgentRead];
     nothing [JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceRead WorkspaceWrite CommandRun
         DeployPropose DeployRun ModelCall SecretRead LeaseClaim KeyManage PolicyManage AccountManage AuditRead]
 );
@@ -183,33 +190,33 @@ row!(
     /// Approves other people's jobs, on the evidence; moves no job otherwise.
     approver:
     OthersInTenant [JobApprove],
-    Tenant [JobRead BlobRead SystemRead];
+    Tenant [JobRead BlobRead SystemRead AgentRead];
     nothing [JobSubmit JobCancel JobPause JobResume JobDecide JobTransition PlanPropose WorkspaceRead WorkspaceWrite
         CommandRun DeployPropose DeployRun ModelCall SecretRead BlobWrite LeaseClaim KeyManage PolicyManage AccountManage
-        AuditRead]
+        AuditRead AgentRegister AgentManage]
 );
 row!(
     /// Runs the machine: the queue and the accounts. Accepts no risk for anybody.
     operator:
-    Everywhere [JobRead JobCancel JobPause JobResume AccountManage SystemRead];
+    Everywhere [JobRead JobCancel JobPause JobResume AccountManage SystemRead AgentRead AgentManage];
     nothing [JobSubmit JobDecide JobApprove JobTransition PlanPropose WorkspaceRead WorkspaceWrite CommandRun
-        DeployPropose DeployRun ModelCall SecretRead BlobRead BlobWrite LeaseClaim KeyManage PolicyManage AuditRead]
+        DeployPropose DeployRun ModelCall SecretRead BlobRead BlobWrite LeaseClaim KeyManage PolicyManage AuditRead AgentRegister]
 );
 row!(
     /// Reads everything that was decided and changes nothing.
     auditor:
-    Everywhere [JobRead BlobRead AuditRead SystemRead];
+    Everywhere [JobRead BlobRead AuditRead SystemRead AgentRead];
     nothing [JobSubmit JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceRead
         WorkspaceWrite CommandRun DeployPropose DeployRun ModelCall SecretRead BlobWrite LeaseClaim KeyManage
-        PolicyManage AccountManage]
+        PolicyManage AccountManage AgentRegister AgentManage]
 );
 row!(
     /// Looks on.
     viewer:
-    Tenant [JobRead SystemRead];
+    Tenant [JobRead SystemRead AgentRead];
     nothing [JobSubmit JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceRead
         WorkspaceWrite CommandRun DeployPropose DeployRun ModelCall SecretRead BlobRead BlobWrite LeaseClaim KeyManage
-        PolicyManage AccountManage AuditRead]
+        PolicyManage AccountManage AuditRead AgentRegister AgentManage]
 );
 row!(
     /// Everything a person can do through the API. Still no agent, no deployer, no provider secret, and no approval of
@@ -217,7 +224,8 @@ row!(
     admin:
     Own [JobSubmit BlobWrite],
     Others [JobApprove],
-    Everywhere [JobRead JobCancel JobPause JobResume BlobRead KeyManage PolicyManage AccountManage AuditRead SystemRead];
+    Everywhere [JobRead JobCancel JobPause JobResume BlobRead KeyManage PolicyManage AccountManage AuditRead SystemRead
+        AgentRead AgentRegister AgentManage];
     nothing [JobDecide JobTransition PlanPropose WorkspaceRead WorkspaceWrite CommandRun DeployPropose DeployRun
         ModelCall SecretRead LeaseClaim]
 );

@@ -96,6 +96,7 @@ fn agent_task(
         model_endpoint: config.proxy_url.clone(),
         model: grants::model(record, config)?,
         agent: None,
+        agent_digest: None,
         model_token: grant.to_owned(),
     })
 }

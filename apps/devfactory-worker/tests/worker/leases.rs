@@ -99,6 +99,7 @@ fn task(w: &World, base: &TreeRef, role: Role, paths: &[&str]) -> AgentTask {
         model_endpoint: w.stage.address.clone(),
         model: "m".into(),
         agent: None,
+        agent_digest: None,
         model_token: "grant".into(),
     }
 }

@@ -61,12 +61,8 @@ pub(super) async fn run(bench: &Bench<'_>, task: &AgentTask) -> Result<Product, 
 
 /// The attempt itself. Commands run in the sandbox; files are written by the agent's tools below the workspace.
 async fn converse(bench: &Bench<'_>, task: &AgentTask, workspace: &Path) -> Result<AttemptReport, Stop> {
-    let manifest = Manifest::built_in(task.r#type)
-        .map_err(|e| Stop::failed(FailureKind::Infrastructure, e.to_string()))?
-        .ok_or_else(|| {
-            let text = format!("there is no built-in agent for the role `{}`", task.r#type.as_str());
-            Stop::failed(FailureKind::ContractBreach, text)
-        })?;
+    let manifest =
+        Manifest::of(task).map_err(|e| Stop::failed(FailureKind::ContractBreach, e.to_string()))?;
     let runner = bench.runner(workspace);
     let (progress, mut notes) = mpsc::channel::<ProgressNote>(NOTES_AHEAD);
     let attempt = Attempt {

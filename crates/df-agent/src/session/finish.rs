@@ -1,9 +1,10 @@
 //! How the work ends: `finish` runs the task's checks, `propose_plan` validates the plan. What fails goes back to the
 //! model, a bounded number of times.
 
+use df_contract::agent::{Absent, misfits};
 use df_contract::job::MAX_COMMAND_BYTES;
 use df_contract::plan::pattern_matches;
-use df_contract::{AcceptanceCheck, CheckResult, Digest, FailureKind, Plan, PlanLimits, PlanTask};
+use df_contract::{AcceptanceCheck, AgentName, CheckResult, Digest, FailureKind, Plan, PlanLimits, PlanTask};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -138,6 +139,9 @@ impl<R: CommandRunner> Session<'_, R> {
         for task in &plan.tasks {
             errors.extend(self.task_errors(task));
         }
+        let offered = &self.task.input.agents;
+        let find = |name: &AgentName| offered.iter().find(|offer| offer.name == *name).ok_or(Absent::Unknown);
+        errors.extend(misfits(plan, find).iter().map(ToString::to_string));
         errors
     }
 

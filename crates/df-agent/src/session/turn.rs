@@ -72,7 +72,7 @@ impl<R: CommandRunner> Session<'_, R> {
             Err(error) => return self.broken(call, answer, &error),
         };
         let Some(tool) = Tool::parse(&call.name).filter(|tool| self.manifest.tools.contains(tool)) else {
-            let names: Vec<&str> = self.manifest.tools.iter().map(|tool| tool.name()).collect();
+            let names: Vec<&str> = self.manifest.tools.iter().map(|tool| tool.as_str()).collect();
             let text = format!("error: there is no tool `{}`; the tools are {}", call.name, names.join(", "));
             return Ok(Turn::Answer(ToolAnswer::failed(text)));
         };

@@ -64,7 +64,7 @@ fn definition(tool: Tool) -> Value {
             object(json!({"plan": plan()}), &["plan"]),
         ),
     };
-    json!({"type": "function", "function": {"name": tool.name(), "description": description, "parameters": parameters}})
+    json!({"type": "function", "function": {"name": tool.as_str(), "description": description, "parameters": parameters}})
 }
 
 fn text() -> Value {
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(all.to_string(), definitions(Tool::ALL).to_string());
         let names: Vec<&str> =
             all.as_array().unwrap().iter().map(|t| t["function"]["name"].as_str().unwrap()).collect();
-        assert_eq!(names, Tool::ALL.iter().map(|t| t.name()).collect::<Vec<_>>());
+        assert_eq!(names, Tool::ALL.iter().map(|t| t.as_str()).collect::<Vec<_>>());
     }
 
     #[test]

@@ -47,12 +47,12 @@ fn the_whole_table() {
     worker: workspace.read:o command.run:o blob.read:o blob.write:o lease.claim:oti
     proxy: model.call:oti secret.read:o
     deployer: deploy.run:o secret.read:o blob.read:o
-    submitter: job.submit:o job.read:ot job.cancel:o blob.read:o blob.write:o system.read:ot
-    approver: job.read:ot job.approve:t blob.read:ot system.read:ot
-    operator: job.read:oti job.cancel:oti job.pause:oti job.resume:oti account.manage:oti system.read:oti
-    auditor: job.read:oti blob.read:oti audit.read:oti system.read:oti
-    viewer: job.read:ot system.read:ot
-    admin: job.submit:o job.read:oti job.cancel:oti job.pause:oti job.resume:oti job.approve:ti blob.read:oti blob.write:o key.manage:oti policy.manage:oti account.manage:oti audit.read:oti system.read:oti
+    submitter: job.submit:o job.read:ot job.cancel:o blob.read:o blob.write:o system.read:ot agent.read:ot agent.register:o agent.manage:o
+    approver: job.read:ot job.approve:t blob.read:ot system.read:ot agent.read:ot
+    operator: job.read:oti job.cancel:oti job.pause:oti job.resume:oti account.manage:oti system.read:oti agent.read:oti agent.manage:oti
+    auditor: job.read:oti blob.read:oti audit.read:oti system.read:oti agent.read:oti
+    viewer: job.read:ot system.read:ot agent.read:ot
+    admin: job.submit:o job.read:oti job.cancel:oti job.pause:oti job.resume:oti job.approve:ti blob.read:oti blob.write:o key.manage:oti policy.manage:oti account.manage:oti audit.read:oti system.read:oti agent.read:oti agent.register:oti agent.manage:oti
     ");
 }
 
@@ -64,6 +64,8 @@ fn decisions_approvals_and_states_have_one_owner_each() {
     only(Action::PlanPropose, &[Role::Coordinator]);
     only(Action::KeyManage, &[Role::Admin]);
     only(Action::PolicyManage, &[Role::Admin]);
+    only(Action::AgentRegister, &[Role::Submitter, Role::Admin]);
+    only(Action::AgentManage, &[Role::Submitter, Role::Operator, Role::Admin]);
     only(Action::DeployRun, &[Role::Deployer]);
     only(Action::DeployPropose, &[Role::Devops]);
     only(Action::LeaseClaim, &[Role::Worker]);

@@ -372,6 +372,7 @@ fn task(role: Role) -> AgentTask {
         model_endpoint: String::new(),
         model: "m1".into(),
         agent: None,
+        agent_digest: None,
         model_token: TOKEN.into(),
     }
 }
