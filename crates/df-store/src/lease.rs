@@ -1,6 +1,8 @@
 //! Sessions, claims, progress and reaping. Whether a task may be claimed or given back is decide()'s word; here is
 //! only who asks, for which task, and when.
 
+use std::sync::Arc;
+
 use df_contract::lease::{HeldLease, MAX_PROGRESS_BYTES, ProgressLine, SESSION_TTL};
 use df_contract::{
     DurationMs, EventKind, JobEventView, JobId, Role, SessionId, TaskSlug, TaskState, Timestamp,
@@ -65,7 +67,7 @@ fn stall_unknown(tx: &mut Tx<'_>, id: SessionId, now: Timestamp, held: &[HeldLea
         if !known && lease.last_progress.plus(CLAIM_GRACE) <= now {
             let count = tx.rows.progress_count(lease.job)?;
             lease.last_progress = NEVER_HELD;
-            tx.rows.progress_write(&lease, count)?;
+            tx.progress_write(&lease, count)?;
         }
     }
     Ok(())
@@ -79,8 +81,8 @@ pub(crate) fn close(tx: &mut Tx<'_>, id: SessionId) -> Kept<()> {
 }
 
 /// A job, unless its rows cannot be read: one damaged job must not hold up all others.
-pub(crate) fn readable(tx: &Tx<'_>, job: JobId) -> Kept<Option<JobRow>> {
-    match tx.rows.job(job) {
+pub(crate) fn readable(tx: &mut Tx<'_>, job: JobId) -> Kept<Option<JobRow>> {
+    match tx.job(job) {
         Err(error) if error.is_of_one_row() => {
             tracing::error!(%job, error = %error, "a job is passed over, its rows are damaged");
             Ok(None)
@@ -89,7 +91,7 @@ pub(crate) fn readable(tx: &Tx<'_>, job: JobId) -> Kept<Option<JobRow>> {
     }
 }
 
-pub(crate) fn claim(tx: &mut Tx<'_>, request: ClaimRequest) -> Kept<Vec<(JobRecord, TaskSlug)>> {
+pub(crate) fn claim(tx: &mut Tx<'_>, request: ClaimRequest) -> Kept<Vec<(Arc<JobRecord>, TaskSlug)>> {
     let session = live(tx, request.session, request.now)?;
     let free = session.capacity.saturating_sub(tx.rows.leases_held(session.id)?) as usize;
     let kinds: Vec<_> = request.kinds.iter().copied().filter(|k| session.class.may_hold(*k)).collect();
@@ -112,7 +114,7 @@ pub(crate) fn claim(tx: &mut Tx<'_>, request: ClaimRequest) -> Kept<Vec<(JobReco
         };
         // Refused = not now (another merge runs, its stage is off): the next candidate may fit.
         if apply(tx, &command)?.is_ok()
-            && let Some(row) = tx.rows.job(job)?
+            && let Some(row) = tx.job(job)?
         {
             mints.next();
             taken.push((row.record, slug));
@@ -148,7 +150,7 @@ pub(crate) fn progress(
         }
     }
     lease.last_progress = now;
-    tx.rows.progress_write(&lease, count)?;
+    tx.progress_write(&lease, count)?;
     tx.changed.insert(held.job);
     Ok(Ok(()))
 }

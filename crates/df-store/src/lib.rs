@@ -8,6 +8,7 @@
 //! HTTP, accounts and budgets of the proxy. Nothing here notifies: [`Store::subscribe`] is a hint.
 
 mod blob;
+mod cache;
 mod error;
 mod event;
 mod export;

@@ -28,7 +28,13 @@ pub(crate) struct Memory {
     sessions: BTreeMap<SessionId, SessionRow>,
     keys: BTreeMap<KeyId, KeyRow>,
     meta: BTreeMap<String, String>,
+    /// How to take back what the open group has written, the last first.
+    undo: Vec<Undo>,
+    /// Where the operation under way begins in it.
+    mark: usize,
 }
+
+type Undo = Box<dyn FnOnce(&mut Memory) + Send>;
 
 struct Job {
     row: JobRow,
@@ -39,43 +45,77 @@ struct Job {
     progress: BTreeMap<TaskSlug, (Timestamp, u64)>,
 }
 
-/// Writes are prepared in full before the first of them is made and cannot fail afterwards, so there is nothing to
-/// undo.
 impl Engine for Memory {
     fn begin(&mut self) -> Kept<()> {
         Ok(())
     }
     fn op_begin(&mut self) -> Kept<()> {
+        self.mark = self.undo.len();
         Ok(())
     }
     fn op_keep(&mut self) -> Kept<()> {
         Ok(())
     }
     fn op_undo(&mut self) -> Kept<()> {
+        self.undo_to(self.mark);
         Ok(())
     }
     fn commit(&mut self) -> Kept<()> {
+        self.undo.clear();
         Ok(())
     }
-    fn rollback(&mut self) {}
+    fn rollback(&mut self) {
+        self.undo_to(0);
+    }
     fn as_rows(&mut self) -> &mut dyn Rows {
         self
     }
 }
 
+/// Makes a map hold for `key` what it held before.
+fn put_back<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, before: Option<V>) {
+    match before {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    };
+}
+
 impl Memory {
+    fn undo_to(&mut self, mark: usize) {
+        while self.undo.len() > mark {
+            let Some(undo) = self.undo.pop() else { return };
+            undo(self);
+        }
+    }
+
+    fn undoing(&mut self, undo: impl FnOnce(&mut Memory) + Send + 'static) {
+        self.undo.push(Box::new(undo));
+    }
+
+    fn undoing_job(&mut self, id: JobId, undo: impl FnOnce(&mut Job) + Send + 'static) {
+        self.undoing(move |memory| {
+            if let Some(job) = memory.jobs.get_mut(&id) {
+                undo(job);
+            }
+        });
+    }
+
     fn known(&mut self, job: JobId) -> Kept<&mut Job> {
         self.jobs.get_mut(&job).ok_or_else(|| moved(job))
     }
 
     fn by_age(&self) -> Vec<&JobRecord> {
-        let mut records: Vec<_> = self.jobs.values().map(|job| &job.row.record).collect();
+        let mut records: Vec<_> = self.jobs.values().map(|job| job.row.record.as_ref()).collect();
         records.sort_by_key(|record| (record.created_at, record.id));
         records
     }
 }
 
 impl Job {
+    fn new(row: JobRow) -> Self {
+        Self { row, audit: Vec::new(), events: Vec::new(), progress_kept: 0, progress: BTreeMap::new() }
+    }
+
     fn lease(&self, task: &TaskRecord) -> LeaseRow {
         let (last_progress, progress_next) =
             self.progress.get(&task.slug).copied().unwrap_or((Timestamp(0), 0));
@@ -126,6 +166,7 @@ impl Rows for Memory {
 
     fn command_insert(&mut self, id: CommandId, row: &CommandRow) -> Kept<()> {
         self.commands.insert(id, row.clone());
+        self.undoing(move |memory| drop(memory.commands.remove(&id)));
         Ok(())
     }
 
@@ -139,20 +180,23 @@ impl Rows for Memory {
         if now != before.map(|row| row.record.version) {
             return Err(moved(id));
         }
-        let job = self.jobs.entry(id).or_insert_with(|| Job {
-            row: after.clone(),
-            audit: Vec::new(),
-            events: Vec::new(),
-            progress_kept: 0,
-            progress: BTreeMap::new(),
-        });
-        job.row = after.clone();
-        for task in after.record.tasks.values().filter(|task| task.state == TaskState::Leased) {
-            let held = before.and_then(|row| row.record.tasks.get(&task.slug)).map(|task| task.epoch);
-            if held != Some(task.epoch) {
-                job.progress.insert(task.slug.clone(), (task.leased_at.unwrap_or(Timestamp(0)), 0));
+        let Some(job) = self.jobs.get_mut(&id) else {
+            self.jobs.insert(id, Job::new(after.clone()));
+            self.undoing(move |memory| drop(memory.jobs.remove(&id)));
+            return Ok(());
+        };
+        let row = std::mem::replace(&mut job.row, after.clone());
+        let mut replaced = Vec::new();
+        for (task, held) in after.record.tasks.changed_since(&row.record.tasks) {
+            if task.state == TaskState::Leased && held.map(|held| held.epoch) != Some(task.epoch) {
+                let fresh = (task.leased_at.unwrap_or(Timestamp(0)), 0);
+                replaced.push((task.slug.clone(), job.progress.insert(task.slug.clone(), fresh)));
             }
         }
+        self.undoing_job(id, move |job| {
+            job.row = row;
+            replaced.into_iter().for_each(|(slug, before)| put_back(&mut job.progress, slug, before));
+        });
         Ok(())
     }
 
@@ -181,6 +225,7 @@ impl Rows for Memory {
 
     fn audit_insert(&mut self, record: &AuditRecord) -> Kept<()> {
         self.known(record.job)?.audit.push(record.clone());
+        self.undoing_job(record.job, |job| drop(job.audit.pop()));
         Ok(())
     }
 
@@ -190,6 +235,7 @@ impl Rows for Memory {
 
     fn event_insert(&mut self, event: &JobEventView) -> Kept<()> {
         self.known(event.job)?.events.push(event.clone());
+        self.undoing_job(event.job, |job| drop(job.events.pop()));
         Ok(())
     }
 
@@ -202,6 +248,10 @@ impl Rows for Memory {
         self.outbox_last += 1;
         let id = self.outbox_last;
         self.outbox.insert(id, OutboxRow { id, job, effect: effect.clone(), created_at: at });
+        self.undoing(move |memory| {
+            memory.outbox.remove(&id);
+            memory.outbox_last = id - 1;
+        });
         Ok(())
     }
 
@@ -210,7 +260,8 @@ impl Rows for Memory {
     }
 
     fn outbox_done(&mut self, id: u64, _at: Timestamp) -> Kept<()> {
-        self.outbox.remove(&id);
+        let done = self.outbox.remove(&id);
+        self.undoing(move |memory| put_back(&mut memory.outbox, id, done));
         Ok(())
     }
 
@@ -266,9 +317,15 @@ impl Rows for Memory {
 
     fn progress_write(&mut self, lease: &LeaseRow, count: ProgressCount) -> Kept<()> {
         let job = self.known(lease.job)?;
-        job.row.event_seq = count.event_seq;
-        job.progress_kept = count.kept;
-        job.progress.insert(lease.slug.clone(), (lease.last_progress, lease.progress_next));
+        let event_seq = std::mem::replace(&mut job.row.event_seq, count.event_seq);
+        let kept = std::mem::replace(&mut job.progress_kept, count.kept);
+        let slug = lease.slug.clone();
+        let before = job.progress.insert(slug.clone(), (lease.last_progress, lease.progress_next));
+        self.undoing_job(lease.job, move |job| {
+            job.row.event_seq = event_seq;
+            job.progress_kept = kept;
+            put_back(&mut job.progress, slug, before);
+        });
         Ok(())
     }
 
@@ -277,12 +334,14 @@ impl Rows for Memory {
     }
 
     fn session_write(&mut self, row: &SessionRow) -> Kept<()> {
-        self.sessions.insert(row.id, row.clone());
+        let (id, before) = (row.id, self.sessions.insert(row.id, row.clone()));
+        self.undoing(move |memory| put_back(&mut memory.sessions, id, before));
         Ok(())
     }
 
     fn session_delete(&mut self, id: SessionId) -> Kept<()> {
-        self.sessions.remove(&id);
+        let before = self.sessions.remove(&id);
+        self.undoing(move |memory| put_back(&mut memory.sessions, id, before));
         Ok(())
     }
 
@@ -295,7 +354,9 @@ impl Rows for Memory {
         if taken {
             return Err(StoreError::Invariant(format!("{} or its secret exists already", row.id)));
         }
-        self.keys.insert(row.id, row.clone());
+        let id = row.id;
+        self.keys.insert(id, row.clone());
+        self.undoing(move |memory| drop(memory.keys.remove(&id)));
         Ok(())
     }
 
@@ -308,7 +369,10 @@ impl Rows for Memory {
     }
 
     fn key_revoke(&mut self, id: KeyId) -> Kept<bool> {
-        Ok(self.keys.get_mut(&id).map(|key| key.revoked = true).is_some())
+        let Some(key) = self.keys.get_mut(&id) else { return Ok(false) };
+        let before = std::mem::replace(&mut key.revoked, true);
+        self.undoing(move |memory| memory.keys.get_mut(&id).into_iter().for_each(|key| key.revoked = before));
+        Ok(true)
     }
 
     fn meta(&self, name: &str) -> Kept<Option<String>> {
@@ -316,7 +380,8 @@ impl Rows for Memory {
     }
 
     fn meta_write(&mut self, name: &str, value: &str) -> Kept<()> {
-        self.meta.insert(name.to_owned(), value.to_owned());
+        let (name, before) = (name.to_owned(), self.meta.insert(name.to_owned(), value.to_owned()));
+        self.undoing(move |memory| put_back(&mut memory.meta, name, before));
         Ok(())
     }
 }

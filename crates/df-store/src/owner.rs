@@ -6,6 +6,7 @@
 use df_contract::{JobEventView, JobId};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::cache::Cache;
 use crate::rows::{Kept, Rows};
 use crate::transition::Tx;
 use crate::{StoreError, event};
@@ -18,7 +19,7 @@ const MAX_QUEUE: usize = 2_048;
 const MAX_HINTS: usize = 1_024;
 
 /// A backend with its transactions. One operation is one savepoint within the group's transaction.
-pub(crate) trait Engine: Rows + Send + 'static {
+pub(crate) trait Engine: Send + 'static {
     fn begin(&mut self) -> Kept<()>;
     fn op_begin(&mut self) -> Kept<()>;
     fn op_keep(&mut self) -> Kept<()>;
@@ -83,13 +84,13 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    pub(crate) fn spawn(engine: impl Engine) -> Kept<Self> {
+    pub(crate) fn spawn(engine: impl Engine, cache: Cache) -> Kept<Self> {
         let (queue, waiting) = mpsc::channel(MAX_QUEUE);
         let (hints, _) = broadcast::channel(MAX_HINTS);
         let told = hints.clone();
         std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || run(engine, waiting, &told))
+            .spawn(move || run(engine, cache, waiting, &told))
             .map_err(|source| StoreError::File {
                 what: "starting the writer of",
                 path: "the store".into(),
@@ -121,7 +122,12 @@ impl Owner {
     }
 }
 
-fn run(mut engine: impl Engine, mut waiting: mpsc::Receiver<Message>, hints: &broadcast::Sender<JobId>) {
+fn run(
+    mut engine: impl Engine,
+    mut cache: Cache,
+    mut waiting: mpsc::Receiver<Message>,
+    hints: &broadcast::Sender<JobId>,
+) {
     let mut inbox = Vec::with_capacity(MAX_GROUP);
     while waiting.blocking_recv_many(&mut inbox, MAX_GROUP) > 0 {
         let (mut group, mut closing) = (Vec::with_capacity(inbox.len()), None);
@@ -131,7 +137,7 @@ fn run(mut engine: impl Engine, mut waiting: mpsc::Receiver<Message>, hints: &br
                 Message::Close(reply) => closing = Some(reply),
             }
         }
-        commit_group(&mut engine, group, hints);
+        commit_group(&mut engine, &mut cache, group, hints);
         if let Some(reply) = closing {
             drop(engine);
             // Whoever asked may have gone away.
@@ -141,12 +147,18 @@ fn run(mut engine: impl Engine, mut waiting: mpsc::Receiver<Message>, hints: &br
     }
 }
 
-fn commit_group(engine: &mut impl Engine, mut group: Vec<Box<dyn Op>>, hints: &broadcast::Sender<JobId>) {
+fn commit_group(
+    engine: &mut impl Engine,
+    cache: &mut Cache,
+    mut group: Vec<Box<dyn Op>>,
+    hints: &broadcast::Sender<JobId>,
+) {
     if group.is_empty() {
         return;
     }
-    let fate = run_group(engine, &mut group).map_err(|error| {
+    let fate = run_group(engine, cache, &mut group).map_err(|error| {
         engine.rollback();
+        cache.clear();
         let error = chain(&error);
         tracing::error!(error, operations = group.len(), "a group of writes was not committed");
         error
@@ -173,19 +185,28 @@ struct Changed {
     events: Vec<JobEventView>,
 }
 
-fn run_group(engine: &mut impl Engine, group: &mut [Box<dyn Op>]) -> Kept<Changed> {
+fn run_group(engine: &mut impl Engine, cache: &mut Cache, group: &mut [Box<dyn Op>]) -> Kept<Changed> {
     let mut changed = Changed::default();
     engine.begin()?;
     for op in group.iter_mut() {
         engine.op_begin()?;
-        let mut tx = Tx { rows: engine.as_rows(), changed: Default::default(), events: Vec::new() };
+        cache.op_begin();
+        let mut tx = Tx {
+            rows: engine.as_rows(),
+            cache: &mut *cache,
+            changed: Default::default(),
+            events: Vec::new(),
+        };
         match op.run(&mut tx) {
             Ran::Keep => {
                 changed.jobs.extend(std::mem::take(&mut tx.changed));
                 changed.events.append(&mut tx.events);
                 engine.op_keep()?;
             }
-            Ran::Undo => engine.op_undo()?,
+            Ran::Undo => {
+                cache.op_undo();
+                engine.op_undo()?;
+            }
         }
     }
     engine.commit()?;

@@ -136,10 +136,10 @@ pub struct Reaped {
     pub sessions: Vec<SessionId>,
 }
 
-/// A job with the ends of its chain and of its events.
+/// A job with the ends of its chain and of its events. Cloning it copies no task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct JobRow {
-    pub(crate) record: JobRecord,
+    pub(crate) record: Arc<JobRecord>,
     pub(crate) tip: Tip,
     pub(crate) event_seq: u64,
 }

@@ -4,7 +4,9 @@
 //! groups; a few read. The directory belongs to one process, which holds a lock on it.
 
 mod cells;
+mod documents;
 mod export;
+mod jobs;
 mod lock;
 mod migrate;
 mod pool;
@@ -28,7 +30,7 @@ pub(crate) const FILE: &str = "control.db";
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Prepared statements kept per connection.
-const STATEMENT_CACHE: usize = 64;
+const STATEMENT_CACHE: usize = 128;
 
 /// The rows of one connection.
 pub(crate) struct Sqlite {
@@ -91,6 +93,12 @@ impl Sqlite {
             ask("journal_mode").unwrap(),
             self.connection.pragma_query_value(None, "synchronous", |r| r.get(0)).unwrap(),
         )
+    }
+
+    /// Gives up durability, for tests of anything else.
+    #[cfg(test)]
+    pub(crate) fn hurry(&self) {
+        self.batch("PRAGMA synchronous = OFF", "hurrying").unwrap();
     }
 
     /// Makes the disk seem full beyond so many pages.

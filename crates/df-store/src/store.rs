@@ -11,6 +11,7 @@ use df_control_audit::AuditRecord;
 use df_control_machine::{Command, JobRecord, Rejection};
 use tokio::sync::broadcast;
 
+use crate::cache::Cache;
 use crate::memory::Memory;
 use crate::owner::Owner;
 use crate::row::{ClaimRequest, JobFilter, KeyRow, OutboxRow, Outcome, ReapRequest, Reaped, SessionRow};
@@ -25,7 +26,7 @@ const USAGE_CURSOR: &str = "usage_cursor";
 /// One store, shared by cloning. Writes go through one owner and are acknowledged once durable.
 #[derive(Clone)]
 pub struct Store {
-    owner: Owner,
+    pub(crate) owner: Owner,
     /// Without it reads go through the owner.
     readers: Option<Arc<ReadPool>>,
 }
@@ -39,14 +40,18 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// A store that forgets everything when it is dropped.
     pub fn memory() -> Result<Self, StoreError> {
-        Ok(Self { owner: Owner::spawn(Memory::default())?, readers: None })
+        Ok(Self::of(Owner::spawn(Memory::default(), Cache::default())?, None))
     }
 
     /// Opens the SQLite store in `dir`, creating both when missing. [`StoreError::Locked`] when another process has
     /// it, [`StoreError::Newer`] when a newer program wrote it. Reads need a tokio runtime.
     pub fn open_sqlite(dir: &Path) -> Result<Self, StoreError> {
-        let engine = Sqlite::open(dir)?;
-        Ok(Self { owner: Owner::spawn(engine)?, readers: Some(Arc::new(ReadPool::open(dir))) })
+        Ok(Self::of(Owner::spawn(Sqlite::open(dir)?, Cache::default())?, Some(dir)))
+    }
+
+    /// With `readers` in a directory, or reading through the owner.
+    pub(crate) fn of(owner: Owner, readers: Option<&Path>) -> Self {
+        Self { owner, readers: readers.map(|dir| Arc::new(ReadPool::open(dir))) }
     }
 
     /// Ends the store after what is queued. Other handles get [`StoreError::Closed`] from then on.
@@ -115,7 +120,7 @@ impl Store {
 /// Jobs.
 impl Store {
     pub async fn job(&self, id: JobId) -> Result<Option<JobRecord>, StoreError> {
-        self.read(move |rows| Ok(rows.job(id)?.map(|row| row.record))).await
+        self.read(move |rows| Ok(rows.job(id)?.map(|row| Arc::unwrap_or_clone(row.record)))).await
     }
 
     /// Newest first; `after` is the last job of the page before.
@@ -175,7 +180,7 @@ impl Store {
     }
 
     /// Leases ready tasks to a session: at most one per mint, never beyond its capacity or its class.
-    pub async fn claim(&self, request: ClaimRequest) -> Result<Vec<(JobRecord, TaskSlug)>, StoreError> {
+    pub async fn claim(&self, request: ClaimRequest) -> Result<Vec<(Arc<JobRecord>, TaskSlug)>, StoreError> {
         self.owner.call(move |tx| lease::claim(tx, request)).await
     }
 

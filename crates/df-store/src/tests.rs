@@ -1,8 +1,11 @@
 //! One conformance suite for every backend, and what only a database can show.
 
-mod bench;
+pub(crate) mod bench;
+mod cached;
 mod database;
 mod differential;
+mod faulty;
+mod migrated;
 mod suite;
 mod torture;
 
@@ -88,6 +91,8 @@ async fn a_damaged_job_does_not_hold_up_the_others() {
     };
     damage(first);
     damage(second);
+    // What the writer has at hand does not show the damage.
+    bench.reopen().await;
     let leased = bench.claim(session, 1).await;
     assert_eq!(leased[0].job, third);
     let body = CommandBody::RecordSpend {

@@ -1,20 +1,50 @@
 //! Load → decide → write: one command, in one transaction, with its audit records, events and effects.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use df_contract::{Digest, JobEventView, JobId};
 use df_control_audit::{Entry, Tip, append};
 use df_control_machine::{AuditDraft, Command, CommandBody, Decided, decide};
 
-use crate::row::{CommandRow, JobRow, Outcome};
+use crate::cache::Cache;
+use crate::row::{CommandRow, JobRow, LeaseRow, Outcome, ProgressCount};
 use crate::rows::{Kept, Rows};
 use crate::{Refused, StoreError, event};
 
 /// One operation's view of the rows, the jobs it touched, and what happened to them.
+///
+/// Jobs are read and written here, beside the rows: the writer has those of late at hand.
 pub(crate) struct Tx<'a> {
     pub(crate) rows: &'a mut dyn Rows,
+    pub(crate) cache: &'a mut Cache,
     pub(crate) changed: BTreeSet<JobId>,
     pub(crate) events: Vec<JobEventView>,
+}
+
+impl Tx<'_> {
+    pub(crate) fn job(&mut self, id: JobId) -> Kept<Option<JobRow>> {
+        if let Some(row) = self.cache.get(id) {
+            return Ok(Some(row));
+        }
+        let row = self.rows.job(id)?;
+        if let Some(row) = &row {
+            self.cache.put(row.clone());
+        }
+        Ok(row)
+    }
+
+    fn job_write(&mut self, before: Option<&JobRow>, after: JobRow) -> Kept<()> {
+        self.cache.writing(after.record.id);
+        self.rows.job_write(before, &after)?;
+        self.cache.put(after);
+        Ok(())
+    }
+
+    pub(crate) fn progress_write(&mut self, lease: &LeaseRow, count: ProgressCount) -> Kept<()> {
+        self.cache.events_moved(lease.job, count.event_seq);
+        self.rows.progress_write(lease, count)
+    }
 }
 
 /// Applies `command`, or returns the outcome it had when it came first.
@@ -23,8 +53,8 @@ pub(crate) fn apply(tx: &mut Tx<'_>, command: &Command) -> Kept<Result<Outcome, 
     if let Some(first) = tx.rows.command(command.id)? {
         return Ok(repeated(command, &digest, first));
     }
-    let before = tx.rows.job(command.job)?;
-    match decide(before.as_ref().map(|row| &row.record), command) {
+    let before = tx.job(command.job)?;
+    match decide(before.as_ref().map(|row| row.record.as_ref()), command) {
         Ok(decided) => write(tx, command, digest, before, decided).map(Ok),
         Err(rejection) => Ok(Err(rejection.into())),
     }
@@ -78,8 +108,8 @@ fn write(
         records.push(sealed);
     }
     let outcome = Outcome { job: record.id, version, state: record.state };
-    let after = JobRow { record, tip, event_seq };
-    tx.rows.job_write(before.as_ref(), &after)?;
+    let after = JobRow { record: Arc::new(record), tip, event_seq };
+    tx.job_write(before.as_ref(), after)?;
     records.iter().try_for_each(|record| tx.rows.audit_insert(record))?;
     events.iter().try_for_each(|event| tx.rows.event_insert(event))?;
     effects.iter().try_for_each(|effect| tx.rows.outbox_insert(outcome.job, effect, command.at))?;

@@ -7,7 +7,10 @@ use crate::StoreError;
 use crate::rows::Kept;
 
 /// In order; the first is version 1.
-const STEPS: &[&str] = &[include_str!("../../../../schema/migrations/sqlite/0001_control.sql")];
+const STEPS: &[&str] = &[
+    include_str!("../../../../schema/migrations/sqlite/0001_control.sql"),
+    include_str!("../../../../schema/migrations/sqlite/0002_documents.sql"),
+];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL) STRICT";
 

@@ -7,14 +7,13 @@ use df_contract::{
     CommandId, Digest, JobEventView, JobId, JobState, KeyId, LeaseKind, SessionId, TaskSlug, TaskState,
     Timestamp,
 };
-use df_control_audit::{AuditRecord, Tip};
+use df_control_audit::AuditRecord;
 use df_control_machine::job::is_terminal;
-use df_control_machine::{Effect, JobRecord, TaskRecord, Tasks};
+use df_control_machine::{Effect, Tasks};
 use rusqlite::{OptionalExtension as _, Params, Row, params};
 
 use super::cells::{from_json, instant, int, json, parsed, time, unsigned, word};
 use super::{Sqlite, failed};
-use crate::StoreError;
 use crate::row::{
     CommandRow, JobFilter, JobRow, KeyRow, LeaseRow, MAX_PAGE, OutboxRow, Outcome, ProgressCount, SessionRow,
 };
@@ -48,124 +47,10 @@ impl Sqlite {
     }
 
     /// Returns how many rows it touched.
-    fn write(&self, what: &'static str, sql: &str, params: impl Params) -> Kept<usize> {
+    pub(super) fn write(&self, what: &'static str, sql: &str, params: impl Params) -> Kept<usize> {
         let run = || self.connection.prepare_cached(sql)?.execute(params);
         run().map_err(failed(what))
     }
-
-    fn job_insert(&self, row: &JobRow) -> Kept<()> {
-        let record = &row.record;
-        self.write(
-            "inserting a job",
-            "INSERT INTO jobs (id, tenant, submitter, title, state, version, priority, created_at, updated_at,
-                 audit_seq, audit_head, event_seq, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-            params![
-                record.id.to_string(),
-                record.tenant.as_str(),
-                record.submitter,
-                record.spec.title,
-                record.state.as_str(),
-                int(record.version),
-                record.priority,
-                time(record.created_at),
-                time(record.updated_at),
-                int(row.tip.seq),
-                row.tip.head.as_str(),
-                int(row.event_seq),
-                body_of(record)?,
-            ],
-        )
-        .map(drop)
-    }
-
-    fn job_update(&self, before: &JobRow, after: &JobRow) -> Kept<()> {
-        let record = &after.record;
-        let written = self.write(
-            "updating a job",
-            "UPDATE jobs SET state = ?1, version = ?2, updated_at = ?3, audit_seq = ?4, audit_head = ?5,
-                 event_seq = ?6, body = ?7
-             WHERE id = ?8 AND version = ?9",
-            params![
-                record.state.as_str(),
-                int(record.version),
-                time(record.updated_at),
-                int(after.tip.seq),
-                after.tip.head.as_str(),
-                int(after.event_seq),
-                body_of(record)?,
-                record.id.to_string(),
-                int(before.record.version),
-            ],
-        )?;
-        if written == 1 { Ok(()) } else { Err(moved(record.id)) }
-    }
-
-    fn task_insert(&self, job: JobId, task: &TaskRecord) -> Kept<()> {
-        self.write(
-            "inserting a task",
-            "INSERT INTO tasks (job, slug, kind, state, epoch, session, not_before, deadline, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            params![
-                job.to_string(),
-                task.slug.as_str(),
-                task.kind.as_str(),
-                task.state.as_str(),
-                int(task.epoch),
-                task.session.map(|id| id.to_string()),
-                time(task.not_before),
-                task.deadline.map(time),
-                json(task, "tasks")?,
-            ],
-        )
-        .map(drop)
-    }
-
-    /// A new lease starts its progress anew.
-    fn task_update(&self, job: JobId, before: &TaskRecord, task: &TaskRecord) -> Kept<()> {
-        let leased = (task.state == TaskState::Leased && task.epoch != before.epoch)
-            .then_some(task.leased_at.unwrap_or(Timestamp(0)));
-        let written = self.write(
-            "updating a task",
-            "UPDATE tasks SET state = ?1, epoch = ?2, session = ?3, not_before = ?4, deadline = ?5, body = ?6,
-                 last_progress = coalesce(?7, last_progress), progress_next = iif(?7 IS NULL, progress_next, 0)
-             WHERE job = ?8 AND slug = ?9 AND epoch = ?10",
-            params![
-                task.state.as_str(),
-                int(task.epoch),
-                task.session.map(|id| id.to_string()),
-                time(task.not_before),
-                task.deadline.map(time),
-                json(task, "tasks")?,
-                leased.map(time),
-                job.to_string(),
-                task.slug.as_str(),
-                int(before.epoch),
-            ],
-        )?;
-        if written == 1 { Ok(()) } else { Err(moved(format_args!("{job} {}", task.slug))) }
-    }
-
-    fn tasks(&self, job: JobId) -> Kept<Tasks> {
-        let sql = "SELECT body, state, epoch FROM tasks WHERE job = ?1";
-        let rows = self.many("reading tasks", sql, [job.to_string()], |row| {
-            let task: TaskRecord = from_json(row, 0)?;
-            Ok((task, word(row, 1, TaskState::parse)?, unsigned(row, 2)?))
-        })?;
-        let checked = rows.into_iter().map(|(task, state, epoch)| {
-            if task.state == state && task.epoch == epoch {
-                return Ok(task);
-            }
-            let why = format!("{job} {}: columns and body differ", task.slug);
-            Err(StoreError::Row { table: "tasks", why })
-        });
-        checked.collect()
-    }
-}
-
-/// The record without its tasks, which have rows of their own.
-fn body_of(record: &JobRecord) -> Kept<String> {
-    json(&JobRecord { tasks: Tasks::default(), ..record.clone() }, "jobs")
 }
 
 fn summary(row: &Row<'_>) -> rusqlite::Result<JobSummary> {
@@ -233,24 +118,7 @@ impl Rows for Sqlite {
     }
 
     fn job(&self, id: JobId) -> Kept<Option<JobRow>> {
-        let sql = "SELECT body, state, version, audit_seq, audit_head, event_seq FROM jobs WHERE id = ?1";
-        let row = self.one("reading a job", sql, [id.to_string()], |row| {
-            let record: JobRecord = from_json(row, 0)?;
-            let (state, version) = (word(row, 1, JobState::parse)?, unsigned(row, 2)?);
-            let same = (record.state, record.version) == (state, version);
-            let tip = Tip { seq: unsigned(row, 3)?, head: parsed(row, 4)? };
-            Ok((same, JobRow { record, tip, event_seq: unsigned(row, 5)? }))
-        })?;
-        match row {
-            None => Ok(None),
-            Some((true, mut row)) => {
-                row.record.tasks = self.tasks(id)?;
-                Ok(Some(row))
-            }
-            Some((false, _)) => {
-                Err(StoreError::Row { table: "jobs", why: format!("{id}: columns and body differ") })
-            }
-        }
+        self.job_read(id)
     }
 
     fn job_write(&mut self, before: Option<&JobRow>, after: &JobRow) -> Kept<()> {
@@ -258,6 +126,7 @@ impl Rows for Sqlite {
             None => self.job_insert(after)?,
             Some(before) => self.job_update(before, after)?,
         }
+        self.documents_write(before, after)?;
         let id = after.record.id;
         let none = Tasks::default();
         let known = before.map_or(&none, |row| &row.record.tasks);

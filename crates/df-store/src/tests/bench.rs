@@ -14,6 +14,11 @@ use df_control_audit::Lifecycle;
 use df_control_machine::{Actor, Command, CommandBody, JobRecord, Step, next_step, replay};
 use tempfile::TempDir;
 
+use super::faulty::{Backend, Fault, Faulty};
+use crate::cache::Cache;
+use crate::memory::Memory;
+use crate::owner::Owner;
+use crate::sqlite::Sqlite;
 use crate::{ClaimRequest, Outcome, ReapRequest, Reaped, Refused, SessionRow, Store};
 
 pub(crate) const LIFECYCLE: Lifecycle = Lifecycle { job: replay::job_step, task: replay::task_step };
@@ -169,6 +174,24 @@ impl Bench {
         Self::on(Store::open_sqlite(dir.path()).unwrap(), Some(dir))
     }
 
+    /// On an engine that fails as it is told, with a cache of so many jobs.
+    pub(crate) fn faulty(kind: Backend, cached: usize, fault: Fault) -> Self {
+        let cache = Cache::of(cached);
+        match kind {
+            Backend::Memory => {
+                let owner = Owner::spawn(Faulty { engine: Memory::default(), fault }, cache);
+                Self::on(Store::of(owner.unwrap(), None), None)
+            }
+            Backend::Sqlite => {
+                let dir = tempfile::tempdir().unwrap();
+                let engine = Sqlite::open(dir.path()).unwrap();
+                engine.hurry();
+                let owner = Owner::spawn(Faulty { engine, fault }, cache);
+                Self::on(Store::of(owner.unwrap(), Some(dir.path())), Some(dir))
+            }
+        }
+    }
+
     fn on(store: Store, dir: Option<TempDir>) -> Self {
         Self { store, now: Timestamp(1_700_000_000_000), dir, minted: 0 }
     }
@@ -265,7 +288,7 @@ impl Bench {
     pub(crate) async fn claim(&mut self, session: SessionId, want: u32) -> Vec<HeldLease> {
         let request = self.claim_request(session, want);
         let claimed = self.store.claim(request).await.unwrap();
-        let held = |(record, slug): (JobRecord, TaskSlug)| {
+        let held = |(record, slug): (Arc<JobRecord>, TaskSlug)| {
             let epoch = record.tasks[&slug].epoch;
             HeldLease { job: record.id, slug, epoch }
         };

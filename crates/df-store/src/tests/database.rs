@@ -7,6 +7,7 @@ use df_control_audit::{Verified, verify_export};
 use rusqlite::Connection;
 
 use super::bench::{Bench, LIFECYCLE};
+use crate::cache::Cache;
 use crate::owner::Owner;
 use crate::sqlite::Sqlite;
 use crate::{KeyRow, Store, StoreError, audit_export};
@@ -39,8 +40,8 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     let dir = bench.dir.as_ref().unwrap().path();
     bench.store.close().await;
     raw(&bench).execute("INSERT INTO schema_version (version) VALUES (99)", []).unwrap();
-    assert!(matches!(Store::open_sqlite(dir), Err(StoreError::Newer { found: 99, known: 1 })));
-    assert!(matches!(audit_export(dir), Err(StoreError::Newer { found: 99, known: 1 })));
+    assert!(matches!(Store::open_sqlite(dir), Err(StoreError::Newer { found: 99, known: 2 })));
+    assert!(matches!(audit_export(dir), Err(StoreError::Newer { found: 99, known: 2 })));
 }
 
 #[tokio::test]
@@ -146,7 +147,7 @@ async fn a_full_disk_refuses_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let engine = Sqlite::open(dir.path()).unwrap();
     engine.limit_pages(64);
-    let owner = Owner::spawn(engine).unwrap();
+    let owner = Owner::spawn(engine, Cache::default()).unwrap();
     let big = "x".repeat(10_000);
     let mut kept = 0;
     let refused = loop {

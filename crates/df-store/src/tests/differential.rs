@@ -8,13 +8,17 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::bench::{Bench, step_body};
-use crate::{JobFilter, MAX_PAGE};
+use super::faulty::{Backend, Fault};
+use crate::cache::MAX_CACHED_JOBS;
+use crate::transition::{Tx, apply};
+use crate::{JobFilter, MAX_PAGE, StoreError, lease};
 
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 16;
 const STEPS: usize = 400;
 
 struct Life {
     bench: Bench,
+    fault: Fault,
     rng: StdRng,
     jobs: Vec<JobId>,
     sessions: Vec<SessionId>,
@@ -117,8 +121,66 @@ impl Life {
         self.told.push(format!("{again:?}"));
     }
 
+    /// Something is done to a job, and then undone.
+    async fn undo(&mut self) {
+        let Some(job) = self.pick(|life| &life.jobs) else { return };
+        let command = self.bench.command(job, "bob", CommandBody::Pause { cause: "undone".into() });
+        let (held, now) = (self.held.last().cloned(), self.bench.now);
+        let line = ProgressLine { at: now, kind: "tool".into(), text: "undone".into() };
+        let undone = self.bench.store.owner.call(move |tx| {
+            let mut told = format!("{:?}", apply(tx, &command)?);
+            if let Some(held) = held {
+                told.push_str(&format!("{:?}", lease::progress(tx, &held, 0, &[line], now)?));
+            }
+            told.push_str(&format!("{:?}", tx.job(job)?));
+            Err::<(), _>(StoreError::Invariant(told))
+        });
+        self.told.push(undone.await.unwrap_err().to_string());
+    }
+
+    /// One group with something kept, undone and refused; its commit may fail.
+    async fn group(&mut self) {
+        let Some(job) = self.pick(|life| &life.jobs) else { return };
+        let fails = self.rng.random_range(0..2) == 0;
+        let pause = self.bench.command(job, "bob", CommandBody::Pause { cause: "grouped".into() });
+        let cancel = self.bench.command(job, "bob", CommandBody::Cancel { cause: "undone".into() });
+        let resume = self.bench.command(job, "bob", CommandBody::Resume);
+        let (store, fault) = (self.bench.store.clone(), self.fault.clone());
+        // While the writer is held up, what is queued becomes one group.
+        let (release, held_up) = std::sync::mpsc::channel::<()>();
+        let (held, holds) = tokio::sync::oneshot::channel();
+        let owner = store.owner.clone();
+        let holding = tokio::spawn(async move {
+            let hold = move |_: &mut Tx<'_>| {
+                held.send(()).ok();
+                held_up.recv().ok();
+                Ok(())
+            };
+            owner.call(hold).await
+        });
+        holds.await.unwrap();
+        let failing = store.owner.call(move |tx| {
+            if fails {
+                fault.fail_next();
+            }
+            Ok(format!("{:?}", apply(tx, &pause)?))
+        });
+        let undone = store.owner.call(move |tx| {
+            let told = format!("{:?}", apply(tx, &cancel)?);
+            Err::<(), _>(StoreError::Invariant(told))
+        });
+        let last = store.commit(vec![resume]);
+        let (first, second, third, _) = tokio::join!(biased; failing, undone, last, async {
+            release.send(()).unwrap();
+        });
+        holding.await.unwrap().unwrap();
+        self.told.push(format!("{:?} {:?} {:?}", first, second, third));
+    }
+
     async fn one(&mut self) {
-        match self.rng.random_range(0..40) {
+        match self.rng.random_range(0..44) {
+            40 | 41 => self.undo().await,
+            42 | 43 => self.group().await,
             0 => {
                 let priority = self.rng.random_range(-3..3);
                 let job = self.bench.submit(priority).await;
@@ -173,9 +235,11 @@ impl Life {
     }
 }
 
-async fn live(bench: Bench, seed: u64) -> Vec<String> {
+async fn live(backend: Backend, cached: usize, seed: u64) -> Vec<String> {
+    let fault = Fault::default();
     let mut life = Life {
-        bench,
+        bench: Bench::faulty(backend, cached, fault.clone()),
+        fault,
         rng: StdRng::seed_from_u64(seed),
         jobs: Vec::new(),
         sessions: Vec::new(),
@@ -190,17 +254,30 @@ async fn live(bench: Bench, seed: u64) -> Vec<String> {
     life.told
 }
 
+/// Whatever the backend, and however many jobs the writer has at hand.
 #[tokio::test]
-async fn both_backends_live_the_same_life() {
-    let mut accepted = 0;
+async fn every_backend_lives_the_same_life() {
+    let (mut accepted, mut failed, mut undone) = (0, 0, 0);
     for seed in 0..SEEDS {
-        let memory = live(Bench::memory(), seed).await;
-        let sqlite = live(Bench::sqlite(), seed).await;
-        for (at, (memory, sqlite)) in memory.iter().zip(&sqlite).enumerate() {
-            assert_eq!(memory, sqlite, "seed {seed}, answer {at}");
+        let want = live(Backend::Memory, 0, seed).await;
+        for (backend, cached) in [
+            (Backend::Memory, 1),
+            (Backend::Memory, MAX_CACHED_JOBS),
+            (Backend::Sqlite, 0),
+            (Backend::Sqlite, 1),
+            (Backend::Sqlite, MAX_CACHED_JOBS),
+        ] {
+            let found = live(backend, cached, seed).await;
+            for (at, (want, found)) in want.iter().zip(&found).enumerate() {
+                assert_eq!(want, found, "seed {seed}, {backend:?} with {cached} at hand, answer {at}");
+            }
+            assert_eq!(want.len(), found.len(), "seed {seed}");
         }
-        assert_eq!(memory.len(), sqlite.len(), "seed {seed}");
-        accepted += memory.iter().filter(|told| told.starts_with("Ok(Outcome")).count();
+        let count = |of: fn(&str) -> bool| want.iter().filter(|told| of(told)).count();
+        accepted += count(|told| told.starts_with("Ok(Outcome"));
+        failed += count(|told| told.contains("NotCommitted"));
+        undone += count(|told| told.contains("undone") && told.contains("Ok(Outcome"));
     }
     assert!(accepted > 500, "only {accepted} commands were accepted: the lives are too short to tell");
+    assert!(failed > 20 && undone > 20, "only {failed} groups failed, and {undone} operations were undone");
 }
