@@ -1,12 +1,12 @@
 //! Commands: everything that can be asked of a job, with who asks, when, and under which id.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use df_contract::api::{GateView, Spend};
 use df_contract::decision::{ApprovalRule, Decision, Reason, Verdict};
 use df_contract::{
-    AttemptId, AttemptOutcome, CommandId, Digest, ErrorCode, JobId, JobSpec, Role, SessionId, TaskSlug,
-    TenantId, Timestamp,
+    AssignedAgent, AttemptId, AttemptOutcome, CommandId, Digest, ErrorCode, JobId, JobSpec, Role, SessionId,
+    TaskSlug, TenantId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,11 @@ pub enum CommandBody {
     ExpireApproval,
     /// APPROVED → TASK_PLANNING: the supplied plan is taken, or the coordinator's task is made.
     StartPlanning,
+    /// Chooses registered agents for tasks that are about to be made: those of the plan that waits for its gate, by their
+    /// slugs, or the coordinator's under `plan`.
+    AssignAgents {
+        agents: BTreeMap<TaskSlug, AssignedAgent>,
+    },
     /// The plan gate has judged the proposed plan with this digest.
     JudgePlan {
         plan_digest: Digest,
@@ -144,6 +149,7 @@ impl CommandBody {
             CommandBody::Vote { .. } => "vote",
             CommandBody::ExpireApproval => "expire_approval",
             CommandBody::StartPlanning => "start_planning",
+            CommandBody::AssignAgents { .. } => "assign_agents",
             CommandBody::JudgePlan { .. } => "judge_plan",
             CommandBody::StartValidation => "start_validation",
             CommandBody::JudgeOutput { .. } => "judge_output",

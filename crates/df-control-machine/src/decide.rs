@@ -1,5 +1,6 @@
 //! From a record and a command to the next record: the only place that changes a job.
 
+mod agents;
 mod governing;
 mod steering;
 mod tasks;
@@ -8,7 +9,9 @@ mod work;
 use df_contract::api::{GateView, Spend};
 use df_contract::decision::{Decision, Verdict};
 use df_contract::task::TreeRef;
-use df_contract::{Digest, JobState, LeaseKind, Role, TaskSlug, TaskState, TenantId, Timestamp};
+use df_contract::{
+    AssignedAgent, Digest, JobState, LeaseKind, Role, TaskSlug, TaskState, TenantId, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 pub use steering::{MAX_MESSAGE_BYTES, MAX_MESSAGES, OUT_OF_BUDGET};
@@ -129,6 +132,10 @@ pub enum AuditBody {
         from: i8,
         to: i8,
     },
+    /// Registered agents were chosen for tasks, each at a version.
+    AgentsAssigned {
+        agents: std::collections::BTreeMap<TaskSlug, AssignedAgent>,
+    },
 }
 
 /// Something to do outside the store after the commit; kept in the outbox until done, and safe to do twice.
@@ -188,6 +195,7 @@ pub fn decide(record: Option<&JobRecord>, command: &Command) -> Result<Decided, 
         CommandBody::RequestBudget { by, caps, rule, expires_at } => {
             steering::request_budget(&mut draft, by, *caps, rule, *expires_at)?;
         }
+        CommandBody::AssignAgents { agents } => agents::assign(&mut draft, agents)?,
         CommandBody::SetPriority { priority } => steering::set_priority(&mut draft, *priority)?,
         CommandBody::Pause { cause } => governing::pause(&mut draft, cause)?,
         CommandBody::Resume => draft.job(JobEvent::Resumed, "")?,

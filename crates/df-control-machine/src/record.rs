@@ -7,8 +7,9 @@ use df_contract::api::{FailureView, GateView, Spend};
 use df_contract::decision::Decision;
 use df_contract::task::{Conflict, Replan, TreeRef};
 use df_contract::{
-    AgentName, ApprovalRule, AttemptId, CheckResult, Digest, JobId, JobSpec, JobState, LeaseKind, NanoUsd,
-    Plan, PlanTask, Role, SessionId, SourceFacts, TaskSlug, TaskState, TenantId, Timestamp, Tokens, Usage,
+    AgentName, ApprovalRule, AssignedAgent, AttemptId, CheckResult, Digest, JobId, JobSpec, JobState,
+    LeaseKind, NanoUsd, Plan, PlanTask, Role, SessionId, SourceFacts, TaskSlug, TaskState, TenantId,
+    Timestamp, Tokens, Usage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -68,8 +69,18 @@ pub struct JobRecord {
     /// More budget that was asked for and waits for people.
     #[serde(default)]
     pub budget_request: Option<BudgetRequest>,
+    /// Registered agents chosen for tasks, by the slug of the plan's task; `plan` for the coordinator.
+    #[serde(default, skip_serializing_if = "nobody")]
+    pub assigned: Arc<BTreeMap<TaskSlug, AssignedAgent>>,
     pub tasks: Tasks,
 }
+
+fn nobody(assigned: &BTreeMap<TaskSlug, AssignedAgent>) -> bool {
+    assigned.is_empty()
+}
+
+/// The key under which the coordinator's agent is assigned.
+pub const COORDINATOR_SLUG: &str = "plan";
 
 /// Something said to a running job; it goes to the agent task that is claimed next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,6 +225,18 @@ impl JobRecord {
     /// The first task that failed for good and that the job cannot do without: the root cause of a failed job.
     pub fn failed_task(&self) -> Option<&TaskRecord> {
         self.tasks.values().find(|t| t.state == TaskState::Failed && !t.tolerated)
+    }
+
+    /// The registered agent that is to do `task`; absent = the built-in one of its role. What resolves a conflict of a
+    /// plan's task, or does it again, has the same agent.
+    pub fn agent_of(&self, task: &TaskRecord) -> Option<&AssignedAgent> {
+        if task.kind != LeaseKind::Agent {
+            return None;
+        }
+        match &task.plan_task {
+            Some(planned) => self.assigned.get(&planned.slug),
+            None => self.assigned.iter().find(|(slug, _)| slug.as_str() == COORDINATOR_SLUG).map(|(_, a)| a),
+        }
     }
 
     /// What the job may spend: as decided, or as raised since by approval.

@@ -49,6 +49,7 @@ pub(crate) fn of(draft: &AuditDraft, actor: &str) -> Option<EventKind> {
             Some(EventKind::RolledBack { to: to.clone(), undone: undone.clone() })
         }
         AuditBody::BudgetRaised { .. }
+        | AuditBody::AgentsAssigned { .. }
         | AuditBody::BudgetDenied { .. }
         | AuditBody::PriorityChanged { .. }
         | AuditBody::PlanJudged { .. }

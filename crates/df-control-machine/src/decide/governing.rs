@@ -56,6 +56,7 @@ pub(super) fn submit(
         replan: None,
         raised: None,
         budget_request: None,
+        assigned: Arc::default(),
         tasks: Tasks::default(),
     };
     let mut draft = Draft::of(&record, command.at);
