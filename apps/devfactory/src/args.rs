@@ -192,7 +192,20 @@ pub(crate) enum AuditCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum PlanCommand {
     /// Check a plan (JSON or TOML) or the plan within a job file, and draw it.
-    Check { file: PathBuf },
+    Check {
+        file: PathBuf,
+        /// Check it against this job's budget and protected paths too.
+        #[arg(long)]
+        job: Option<PathBuf>,
+    },
+    /// Draw the plan of a job with how far each task is, or a plan in a file.
+    Show {
+        /// A job's id, a plan file, or a job file.
+        plan: String,
+        /// Write the drawing to this file too.
+        #[arg(long, value_name = "OUT")]
+        svg: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -51,7 +51,12 @@ async fn dispatch(cli: Cli) -> anyhow::Result<std::process::ExitCode> {
         Command::Audit { command: AuditCommand::Verify { data_dir, file } } => {
             return commands::audit::verify(&cli, data_dir.as_deref(), file.as_deref());
         }
-        Command::Plan { command: PlanCommand::Check { file } } => return commands::plan::check(&cli, file),
+        Command::Plan { command: PlanCommand::Check { file, job } } => {
+            return commands::plan::check(&cli, file, job.as_deref());
+        }
+        Command::Plan { command: PlanCommand::Show { plan, svg } } => {
+            commands::plan::show(&cli, plan, svg.as_deref()).await?;
+        }
         Command::Governance { command: GovernanceCommand::Explain { job } } => {
             commands::jobs::explain(&cli, job).await?;
         }

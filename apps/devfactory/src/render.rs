@@ -111,7 +111,7 @@ pub(crate) fn job(view: &JobView) -> String {
     decision(view, &mut out);
     if let Some(plan) = &view.plan {
         out.push_str(&format!("\nplan: {}\n", plan.summary));
-        out.push_str(&graph(plan));
+        out.push_str(&df_contract::plan::graph::text(plan, &crate::commands::plan::states(view)));
     }
     tasks(view, &mut out);
     for gate in &view.gates {
@@ -149,26 +149,6 @@ fn decision(view: &JobView, out: &mut String) {
         out.push_str(&format!("protected: {}\n", paths.join(", ")));
     }
     out.push_str(&format!("decided on facts {} under policy {}\n", decision.facts, decision.policy));
-}
-
-/// A plan by layers: what can run side by side stands on one line.
-pub(crate) fn graph(plan: &df_contract::Plan) -> String {
-    let Ok(layers) = plan.layers() else { return "  (the plan goes round in a circle)\n".to_owned() };
-    let mut out = String::new();
-    for (depth, layer) in layers.iter().enumerate() {
-        for slug in layer {
-            let Some(task) = plan.tasks.iter().find(|t| t.slug == *slug) else { continue };
-            let after: Vec<&str> = task.depends_on.iter().map(df_contract::TaskSlug::as_str).collect();
-            let after = if after.is_empty() { String::new() } else { format!(" after {}", after.join(", ")) };
-            out.push_str(&format!(
-                "  {}. {slug} [{}] {}{after}\n",
-                depth + 1,
-                task.role.as_str(),
-                task.title
-            ));
-        }
-    }
-    out
 }
 
 fn tasks(view: &JobView, out: &mut String) {

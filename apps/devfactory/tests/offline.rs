@@ -43,7 +43,61 @@ fn a_cyclic_plan_is_an_invalid_plan_and_a_good_one_is_drawn() {
     write(&[task("a", ""), task("b", "a")]);
     let drawn = devfactory(&["plan", "check", file.to_str().unwrap()]);
     let text = String::from_utf8(drawn.stdout).unwrap();
-    assert!(text.contains("2. b [backend] b after a"), "{text}");
+    assert!(text.contains("  1  ◆  a  backend  a\n  2  ◆  b  backend  b\n"), "{text}");
+}
+
+#[test]
+fn a_plan_is_checked_against_its_job_and_drawn_to_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let task = |slug: &str, tokens: u64| {
+        serde_json::json!({"slug": slug, "role": "backend", "title": "<script>x</script>", "instructions": "x",
+            "paths": [format!("{slug}/**")], "tokens": tokens})
+    };
+    let plan = serde_json::json!({"summary": "s", "tasks": [task("a", 6_000), task("b", 4_001)]});
+    std::fs::write(path("plan.json"), plan.to_string()).unwrap();
+    std::fs::write(
+        path("job.toml"),
+        "title = 't'\ndescription = 'd'\nprotected_paths = ['b/**']\nbudget = {tokens = 10000}\n",
+    )
+    .unwrap();
+    let told =
+        problem(&devfactory(&["--json", "plan", "check", &path("plan.json"), "--job", &path("job.toml")]));
+    assert_eq!(told.code, ErrorCode::InvalidPlan);
+    let said = |what: &str| told.errors.iter().any(|e| e.contains(what));
+    assert!(said("10001 tokens, the job may spend 10000") && said("the job protects `b/**`"), "{told:?}");
+
+    let shown = devfactory(&["--json", "plan", "show", &path("plan.json"), "--svg", &path("plan.svg")]);
+    let value: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(value["waves"], serde_json::json!([["a", "b"]]));
+    assert_eq!(value["digest"].as_str().unwrap().len(), 64);
+    let svg = std::fs::read_to_string(path("plan.svg")).unwrap();
+    assert!(svg.starts_with("<svg ") && !svg.contains("<script") && svg.contains("&lt;script&gt;"), "{svg}");
+}
+
+#[test]
+fn wrong_plans_are_refused_with_their_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("plan.json");
+    let task = |slug: &str, on: &[&str], path: &str| {
+        serde_json::json!({"slug": slug, "role": "backend", "title": "t", "instructions": "x",
+            "paths": [path], "depends_on": on})
+    };
+    let many: Vec<_> = (0..2_049).map(|i| task(&format!("t{i}"), &[], &format!("d{i}"))).collect();
+    for (tasks, expect) in [
+        (vec![], "the plan has no tasks"),
+        (vec![task("a", &["a"], "x")], "in a circle"),
+        (vec![task("a", &[], "x"), task("a", &[], "y")], "two tasks are called `a`"),
+        (vec![task("a", &["gone"], "x")], "depends on `gone`, which the plan does not have"),
+        (vec![task("a", &[], "x/**"), task("b", &[], "x/y")], "order them or divide the paths"),
+        (many, "the plan has 2049 tasks, the limit is 2048"),
+    ] {
+        let plan = serde_json::json!({"summary": "s", "tasks": tasks});
+        std::fs::write(&file, plan.to_string()).unwrap();
+        let told = problem(&devfactory(&["--json", "plan", "check", file.to_str().unwrap()]));
+        assert_eq!(told.code, ErrorCode::InvalidPlan, "{expect}");
+        assert!(told.errors.iter().any(|e| e.contains(expect)), "{expect}: {told:?}");
+    }
 }
 
 #[test]

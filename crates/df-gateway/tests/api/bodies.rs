@@ -55,6 +55,52 @@ async fn a_job_that_is_not_valid_tells_every_finding() {
 }
 
 #[tokio::test]
+async fn a_wrong_plan_is_refused_and_leaves_nothing_behind() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let task = |slug: &str, on: &[&str], path: &str| json!({"slug": slug, "role": "backend", "title": "t", "instructions": "i", "paths": [path], "depends_on": on});
+    let greedy = |tokens: u64| {
+        let mut greedy = task("a", &[], "x");
+        greedy["tokens"] = json!(tokens);
+        greedy
+    };
+    let mut nobody = task("a", &[], "x");
+    nobody["role"] = json!("registered-agent");
+    let many = |n: usize| (0..n).map(|i| task(&format!("t{i}"), &[], &format!("d{i}"))).collect::<Vec<_>>();
+    for (tasks, expect) in [
+        (vec![], "the plan has no tasks"),
+        (vec![task("a", &["b"], "x"), task("b", &["a"], "y")], "in a circle"),
+        (vec![task("a", &[], "x"), task("a", &[], "y")], "two tasks are called `a`"),
+        (vec![task("a", &["gone"], "x")], "which the plan does not have"),
+        (vec![task("a", &[], "src"), task("b", &[], "src/*.py")], "may both write"),
+        (vec![task("a", &[], "../x")], "not a relative path pattern"),
+        (vec![nobody], "does not say which"),
+        (vec![greedy(50_001)], "50001 tokens, the job may spend 50000"),
+        (vec![greedy(49_500), task("b", &[], "y")], "leave 500 tokens"),
+        (many(1_025), "1025 tasks of the plan stand side by side"),
+        (many(2_049), "2049 tasks, the limit is 2048"),
+    ] {
+        let mut spec = plain();
+        spec["budget"] = json!({"tokens": 50_000});
+        spec["plan"] = json!({"summary": "s", "tasks": tasks});
+        let problem = alice.post("/v1/jobs", &spec).await.refused("invalid_job");
+        assert!(problem.errors.iter().any(|e| e.contains(expect)), "{expect}: {problem}");
+    }
+    let page: df_contract::api::JobPage = alice.get("/v1/jobs").await.ok();
+    assert!(page.jobs.is_empty());
+
+    // The largest there may be fits through the door.
+    let mut spec = plain();
+    let tasks = (0..1_024).map(|i| {
+        let mut task = task(&format!("t{i}"), &[], &format!("d{i}"));
+        task["instructions"] = json!("\n".repeat(4_000));
+        task
+    });
+    spec["plan"] = json!({"summary": "s", "tasks": tasks.collect::<Vec<_>>()});
+    alice.submit(&spec).await;
+}
+
+#[tokio::test]
 async fn bodies_have_limits_whether_they_say_their_length_or_not() {
     let world = World::start().await;
     let alice = world.key("alice", &[Role::Submitter]).await;

@@ -16,7 +16,7 @@ const HEAD: usize = 64;
 const FOOT: usize = 44;
 /// Columns of text that fit into a box.
 const SLUG_COLUMNS: usize = 24;
-const TITLE_COLUMNS: usize = 34;
+const TITLE_COLUMNS: usize = 31;
 const SUMMARY_COLUMNS: usize = 110;
 /// A picture is at least so wide that its heading fits.
 const MIN_WIDTH: usize = 720;
