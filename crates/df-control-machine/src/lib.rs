@@ -16,6 +16,7 @@
 pub mod breaker;
 pub mod command;
 pub mod decide;
+pub mod due;
 pub mod invariants;
 pub mod job;
 pub mod record;

@@ -20,6 +20,7 @@ mod rows;
 mod sqlite;
 mod store;
 mod transition;
+mod upkeep;
 
 pub use blob::{BlobError, BlobStore, BlobWriter};
 pub use error::{Refused, StoreError};
@@ -29,6 +30,7 @@ pub use row::{
     ClaimRequest, JobFilter, KeyRow, MAX_PAGE, OutboxRow, Outcome, ReapRequest, Reaped, SessionRow, Wall,
 };
 pub use store::Store;
+pub use upkeep::{DueJob, OpenJob};
 
 #[cfg(test)]
 mod tests;

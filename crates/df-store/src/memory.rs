@@ -1,5 +1,7 @@
 //! The store without a disk: the reference that the databases are compared with, and the tests' store.
 
+mod upkeep;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 

@@ -16,7 +16,7 @@ use crate::row::{CommandRow, JobFilter, JobRow, KeyRow, LeaseRow, OutboxRow, Pro
 pub(crate) type Kept<T> = Result<T, StoreError>;
 
 /// Two implementers: [`crate::memory::Memory`] and [`crate::sqlite::Sqlite`].
-pub(crate) trait Rows {
+pub(crate) trait Rows: crate::upkeep::Upkeep {
     fn command(&self, id: CommandId) -> Kept<Option<CommandRow>>;
     fn command_insert(&mut self, id: CommandId, row: &CommandRow) -> Kept<()>;
 

@@ -11,6 +11,7 @@ mod lock;
 mod migrate;
 mod pool;
 mod rows;
+mod upkeep;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

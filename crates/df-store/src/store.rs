@@ -67,7 +67,7 @@ impl Store {
         self.owner.subscribe()
     }
 
-    async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn Rows) -> Kept<T> + Send + 'static,
     ) -> Result<T, StoreError> {

@@ -56,6 +56,9 @@ macro_rules! conformance {
                 subscribers_hear_of_changes,
                 a_closed_store_says_so,
                 everything_survives_reopening,
+                timers_follow_the_record,
+                open_jobs_come_in_pages_and_are_counted,
+                done_effects_are_forgotten_when_they_are_old,
             ]
         );
     };

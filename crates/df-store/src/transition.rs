@@ -10,7 +10,7 @@ use df_control_machine::{AuditDraft, Command, CommandBody, Decided, decide};
 use crate::cache::Cache;
 use crate::row::{CommandRow, JobRow, LeaseRow, Outcome, ProgressCount};
 use crate::rows::{Kept, Rows};
-use crate::{Refused, StoreError, event};
+use crate::{Refused, StoreError, event, upkeep};
 
 /// One operation's view of the rows, the jobs it touched, and what happened to them.
 ///
@@ -37,6 +37,7 @@ impl Tx<'_> {
     fn job_write(&mut self, before: Option<&JobRow>, after: JobRow) -> Kept<()> {
         self.cache.writing(after.record.id);
         self.rows.job_write(before, &after)?;
+        upkeep::keep_due(self, before, &after)?;
         self.cache.put(after);
         Ok(())
     }

@@ -40,8 +40,8 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     let dir = bench.dir.as_ref().unwrap().path();
     bench.store.close().await;
     raw(&bench).execute("INSERT INTO schema_version (version) VALUES (99)", []).unwrap();
-    assert!(matches!(Store::open_sqlite(dir), Err(StoreError::Newer { found: 99, known: 2 })));
-    assert!(matches!(audit_export(dir), Err(StoreError::Newer { found: 99, known: 2 })));
+    assert!(matches!(Store::open_sqlite(dir), Err(StoreError::Newer { found: 99, .. })));
+    assert!(matches!(audit_export(dir), Err(StoreError::Newer { found: 99, .. })));
 }
 
 #[tokio::test]

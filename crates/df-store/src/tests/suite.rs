@@ -595,3 +595,68 @@ pub(crate) async fn everything_survives_reopening(mut bench: Bench) {
     bench.succeed(&held).await;
     check_sound(&bench, job).await;
 }
+
+pub(crate) async fn timers_follow_the_record(mut bench: Bench) {
+    let late = Timestamp(u64::MAX / 4);
+    let (first, second) = (bench.submit(0).await, bench.submit(0).await);
+    assert_eq!(bench.store.jobs_due(late, None, 9).await.unwrap(), vec![], "drafts wait for no moment");
+    let session = bench.session(TRUSTED, 8).await;
+    for job in [first, second] {
+        bench.advance(job, Verdict::NeedsApproval).await;
+        let lease = bench.claim(session, 1).await.remove(0);
+        bench.succeed(&lease).await;
+        bench.advance(job, Verdict::NeedsApproval).await;
+        assert_eq!(bench.record(job).await.state, JobState::AwaitingApproval);
+    }
+    let due = bench.store.jobs_due(late, None, 9).await.unwrap();
+    let order: Vec<_> = due.iter().map(|(_, job)| *job).collect();
+    assert_eq!(order, [first, second], "the longest overdue first");
+    let at = bench.record(first).await.approval.unwrap().expires_at;
+    assert_eq!(due[0].0, at);
+    assert_eq!(bench.store.jobs_due(at, None, 9).await.unwrap().len(), 1);
+    assert_eq!(bench.store.jobs_due(Timestamp(at.0 - 1), None, 9).await.unwrap(), vec![]);
+    assert_eq!(bench.store.jobs_due(late, Some(due[0]), 9).await.unwrap(), due[1..]);
+    bench.send(first, "daemon", CommandBody::Cancel { cause: "c".into() }).await.unwrap();
+    assert_eq!(bench.store.jobs_due(late, None, 9).await.unwrap(), due[1..], "what has ended is never due");
+}
+
+pub(crate) async fn open_jobs_come_in_pages_and_are_counted(mut bench: Bench) {
+    let mut made = BTreeSet::new();
+    for _ in 0..5 {
+        made.insert(bench.submit(0).await);
+    }
+    let ended = *made.first().unwrap();
+    bench.send(ended, "daemon", CommandBody::Cancel { cause: "c".into() }).await.unwrap();
+    made.remove(&ended);
+    let (mut seen, mut after) = (BTreeSet::new(), None);
+    loop {
+        let page = bench.store.jobs_open(after, 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.clone());
+        assert!(page.iter().all(|(_, job)| seen.insert(*job)), "each job comes once");
+    }
+    assert_eq!(seen, made);
+    let tenant = bench.record(ended).await.tenant;
+    assert_eq!(bench.store.jobs_open_count(None).await.unwrap(), 4);
+    assert_eq!(bench.store.jobs_open_count(Some(tenant)).await.unwrap(), 4);
+    assert_eq!(bench.store.jobs_open_count(Some("nobody".parse().unwrap())).await.unwrap(), 0);
+}
+
+/// What is still to be done is never forgotten, however old.
+pub(crate) async fn done_effects_are_forgotten_when_they_are_old(mut bench: Bench) {
+    let job = bench.submit(0).await;
+    let session = bench.session(TRUSTED, 8).await;
+    bench.advance(job, Verdict::Approved).await;
+    bench.claim(session, 1).await;
+    bench.send(job, "daemon", CommandBody::Cancel { cause: "c".into() }).await.unwrap();
+    let due = bench.store.outbox_due(9).await.unwrap();
+    let late = Timestamp(u64::MAX / 4);
+    assert_eq!(bench.store.outbox_forget(late, 9).await.unwrap(), 0);
+    assert_eq!(bench.store.outbox_due(9).await.unwrap(), due);
+    for effect in &due {
+        bench.store.outbox_done(effect.id, Timestamp(7)).await.unwrap();
+    }
+    assert_eq!(bench.store.outbox_forget(Timestamp(7), 9).await.unwrap(), 0, "not old enough");
+    bench.store.outbox_forget(Timestamp(8), 9).await.unwrap();
+    assert_eq!(bench.store.outbox_forget(late, 9).await.unwrap(), 0, "nothing is left");
+}

@@ -1,0 +1,95 @@
+//! The statements of reconcilers.
+
+use df_contract::{JobId, TenantId, Timestamp};
+use rusqlite::{Row, params};
+
+use super::Sqlite;
+use super::cells::{instant, parsed, time};
+use crate::row::MAX_PAGE;
+use crate::rows::Kept;
+use crate::upkeep::{DueJob, OpenJob, Upkeep};
+
+/// Word for word the condition of the index `jobs_open`, or the index is not used.
+pub(super) const OPEN: &str = "state NOT IN ('REJECTED', 'COMPLETED', 'FAILED', 'CANCELLED')";
+
+fn open_job(row: &Row<'_>) -> rusqlite::Result<OpenJob> {
+    Ok((parsed(row, 0)?, parsed(row, 1)?))
+}
+
+fn due_job(row: &Row<'_>) -> rusqlite::Result<DueJob> {
+    Ok((instant(row, 0)?, parsed(row, 1)?))
+}
+
+impl Upkeep for Sqlite {
+    fn job_due_write(&mut self, job: JobId, due: Option<Timestamp>) -> Kept<()> {
+        let sql = "UPDATE jobs SET due_at = ?2 WHERE id = ?1";
+        self.write("setting a job's timer", sql, params![job.to_string(), due.map(time)]).map(drop)
+    }
+
+    fn jobs_due(&self, now: Timestamp, after: Option<DueJob>, limit: u32) -> Kept<Vec<DueJob>> {
+        let (at, job) = after.map_or((-1, String::new()), |(at, job)| (time(at), job.to_string()));
+        let sql = "SELECT due_at, id FROM jobs
+             WHERE due_at IS NOT NULL AND due_at <= ?1 AND (due_at, id) > (?2, ?3)
+             ORDER BY due_at, id LIMIT ?4";
+        self.many("listing due jobs", sql, params![time(now), at, job, limit.min(MAX_PAGE)], due_job)
+    }
+
+    fn jobs_open(&self, after: Option<&OpenJob>, limit: u32) -> Kept<Vec<OpenJob>> {
+        let (tenant, job) = after.map_or((String::new(), String::new()), |(tenant, job)| {
+            (tenant.as_str().to_owned(), job.to_string())
+        });
+        let sql = format!(
+            "SELECT tenant, id FROM jobs WHERE {OPEN} AND (tenant, id) > (?1, ?2) ORDER BY tenant, id LIMIT ?3"
+        );
+        self.many("listing open jobs", &sql, params![tenant, job, limit.min(MAX_PAGE)], open_job)
+    }
+
+    fn jobs_open_count(&self, tenant: Option<&TenantId>) -> Kept<u64> {
+        let of = tenant.map_or("", |_| " AND tenant = ?1");
+        let sql = format!("SELECT count(*) FROM jobs WHERE {OPEN}{of}");
+        let params: Vec<&str> = tenant.iter().map(|tenant| tenant.as_str()).collect();
+        let count: Option<i64> =
+            self.one("counting open jobs", &sql, rusqlite::params_from_iter(params), |row| row.get(0))?;
+        Ok(count.and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
+    }
+
+    fn outbox_forget(&mut self, before: Timestamp, limit: u32) -> Kept<u64> {
+        let sql = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox
+             WHERE done_at IS NOT NULL AND done_at < ?1 ORDER BY done_at LIMIT ?2)";
+        let gone = self.write("forgetting effects", sql, params![time(before), limit.min(MAX_PAGE)])?;
+        Ok(gone as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use df_contract::JobState;
+    use df_control_machine::job::is_terminal;
+
+    use super::*;
+
+    #[test]
+    fn open_means_what_the_state_machine_says() {
+        for state in JobState::ALL {
+            assert_eq!(OPEN.contains(&format!("'{state}'")), is_terminal(*state), "{state}");
+        }
+    }
+
+    #[test]
+    fn pages_and_timers_use_their_indexes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(dir.path()).unwrap();
+        let plan = |sql: &str| {
+            let mut asked = store.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let rows: Vec<String> =
+                asked.query_map([], |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap();
+            rows.join("; ")
+        };
+        let open = format!(
+            "SELECT tenant, id FROM jobs WHERE {OPEN} AND (tenant, id) > ('a', 'b') ORDER BY tenant, id"
+        );
+        assert!(plan(&open).contains("jobs_open") && !plan(&open).contains("TEMP B-TREE"), "{}", plan(&open));
+        let due = "SELECT due_at, id FROM jobs WHERE due_at IS NOT NULL AND due_at <= 5 ORDER BY due_at, id";
+        assert!(plan(due).contains("jobs_by_due") && !plan(due).contains("TEMP B-TREE"), "{}", plan(due));
+    }
+}
