@@ -41,8 +41,8 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
-    /// Show one job: verdict, tasks, gates, cost.
-    Status { job: String },
+    /// Show one job: verdict, tasks, gates, cost. Without a job: the installation.
+    Status { job: Option<String> },
     /// Follow a job's events until it ends.
     Watch {
         job: String,

@@ -7,6 +7,7 @@ pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod plan;
 pub(crate) mod run;
+pub(crate) mod system;
 pub(crate) mod up;
 
 use crate::args::Cli;

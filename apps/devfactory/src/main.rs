@@ -38,7 +38,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<std::process::ExitCode> {
             commands::jobs::submit(&cli, job, idempotency_key.as_deref()).await?;
         }
         Command::List { state, limit } => commands::jobs::list(&cli, state.as_deref(), *limit).await?,
-        Command::Status { job } => commands::jobs::status(&cli, job).await?,
+        Command::Status { job: Some(job) } => commands::jobs::status(&cli, job).await?,
+        Command::Status { job: None } => commands::system::status(&cli).await?,
         Command::Watch { job, after } => return commands::jobs::watch(&cli, job, *after).await,
         Command::Approve(vote) => commands::jobs::vote(&cli, vote, true).await?,
         Command::Reject(vote) => commands::jobs::vote(&cli, vote, false).await?,

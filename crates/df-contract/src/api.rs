@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::task::TreeRef;
 use crate::{
-    CheckResult, Decision, Digest, FailureKind, JobId, JobSpec, JobState, KeyId, LeaseKind, NanoUsd, Plan,
-    Role, TaskSlug, TaskState, TenantId, Timestamp, Tokens, Usage,
+    CheckResult, Decision, Digest, DurationMs, FailureKind, JobId, JobSpec, JobState, KeyId, LeaseKind,
+    NanoUsd, Plan, Role, TaskSlug, TaskState, TenantId, Timestamp, Tokens, Usage,
 };
 
 /// `POST /v1/jobs` takes a [`JobSpec`] and an optional `Idempotency-Key` header; answers this.
@@ -222,6 +222,29 @@ pub struct SystemView {
     pub four_eyes_possible: bool,
     pub policy: Digest,
     pub proxy_reachable: bool,
+    /// Everything that runs by itself, and how it goes. Errors are shown to those who may see every tenant.
+    #[serde(default)]
+    pub reconcilers: Vec<ReconcilerView>,
+}
+
+/// One loop of the daemon that needs no input.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct ReconcilerView {
+    /// `leases`, `timers`, `jobs`, `outbox`, `usage`, `cleanup`, `blobs`.
+    pub name: String,
+    /// It rests this long between two rounds.
+    pub every_ms: DurationMs,
+    /// Rounds since the daemon started.
+    pub runs: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_started: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_ended: Option<Timestamp>,
+    /// Of the last round; absent when it went well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// How many things the last round did; 0 = there was nothing to do.
+    pub last_did: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

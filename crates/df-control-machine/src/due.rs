@@ -8,10 +8,12 @@ use crate::record::JobRecord;
 /// The first moment at which [`crate::next_step`] gives `record` a step that time alone brings: an approval or a
 /// request for budget expires, the deadline or the wall-clock budget passes. None = time never moves it.
 ///
-/// Exact in both directions: at that moment there is a step, and before it time changes nothing.
+/// Exact for a job that waits: at that moment there is a step, and before it there is none.
 pub fn due_at(record: &JobRecord) -> Option<Timestamp> {
     let waits = record.approval.as_ref().filter(|_| record.state == JobState::AwaitingApproval);
-    waits.map(|approval| approval.expires_at).into_iter().chain(out_of_time_at(record)).min()
+    let asked = record.budget_request.as_ref().map(|request| &request.approval);
+    let expiries = waits.into_iter().chain(asked).map(|approval| approval.expires_at);
+    expiries.chain(out_of_time_at(record)).min()
 }
 
 /// The end of the time that the job may take, in the states in which it runs out.
@@ -28,11 +30,11 @@ fn out_of_time_at(record: &JobRecord) -> Option<Timestamp> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use df_contract::{ApprovalRule, DurationMs, JobId, Role};
+    use df_contract::{ApprovalRule, DurationMs, JobId, Role, Tokens};
 
     use super::*;
-    use crate::record::{Approval, ApprovalSubject};
-    use crate::{Actor, Command, CommandBody, decide, next_step};
+    use crate::record::{Approval, ApprovalSubject, BudgetRequest, Caps};
+    use crate::{Actor, Command, CommandBody, Step, decide, next_step};
 
     fn record() -> JobRecord {
         let spec = serde_json::from_value(serde_json::json!({"title": "t", "description": "d"})).unwrap();
@@ -66,11 +68,12 @@ mod tests {
     proptest::proptest! {
         /// The timer never fires early, late, or for nothing.
         #[test]
-        fn a_timer_is_the_moment_at_which_the_next_step_changes(
+        fn a_timer_is_the_moment_at_which_a_waiting_job_gets_a_step(
             state in proptest::sample::select(JobState::ALL),
             deadline in proptest::option::of(1u64..5_000),
             wall in proptest::option::of(1u64..5_000),
             expires in proptest::option::of(1u64..5_000),
+            asked in proptest::option::of(1u64..5_000),
         ) {
             let mut record = record();
             let spec = std::sync::Arc::make_mut(&mut record.spec);
@@ -78,13 +81,18 @@ mod tests {
             spec.budget.wall_ms = wall.map(DurationMs);
             record.state = state;
             record.approval = expires.map(|at| approval(Timestamp(at)));
-            let at_first = next_step(&record, Timestamp(0));
-            let at_last = next_step(&record, Timestamp(u64::MAX));
+            record.budget_request = asked.map(|at| BudgetRequest {
+                by: "alice".into(),
+                caps: Caps { tokens: Tokens(1), money_nano_usd: None },
+                approval: approval(Timestamp(at)),
+            });
+            let step = |at| next_step(&record, Timestamp(at));
+            proptest::prop_assume!(step(0) == Step::Wait);
             match due_at(&record) {
-                None => proptest::prop_assert_eq!(at_first, at_last),
+                None => proptest::prop_assert_eq!(step(u64::MAX), Step::Wait),
                 Some(due) => {
-                    proptest::prop_assert_eq!(next_step(&record, Timestamp(due.0 - 1)), at_first);
-                    proptest::prop_assert_ne!(next_step(&record, due), at_first);
+                    proptest::prop_assert_eq!(step(due.0 - 1), Step::Wait);
+                    proptest::prop_assert_ne!(step(due.0), Step::Wait);
                 }
             }
         }

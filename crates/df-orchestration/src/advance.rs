@@ -16,17 +16,23 @@ const MAX_STEPS: usize = 32;
 impl Orchestrator {
     /// Takes steps until the job waits. Two callers at once do no harm: the id of a step's command follows from the
     /// job's version, so the second gets the first one's outcome.
-    pub async fn advance(&self, id: JobId) -> Result<(), OrchestrationError> {
+    ///
+    /// Answers how many steps it took.
+    pub async fn advance(&self, id: JobId) -> Result<usize, OrchestrationError> {
+        let mut taken = 0;
         for _ in 0..MAX_STEPS {
             let record = self.job(id).await?;
             let step = next_step(&record, self.inner.env.now());
             if step == Step::Wait {
-                return Ok(());
+                return Ok(taken);
             }
             if matches!(step, Step::StartDelivery | Step::Complete) {
                 // What is delivered and what is shown at the end name the cost: ask for it once more. A proxy that is
                 // away holds nothing up; its ledger is read when it is back.
-                self.read_usage().await?;
+                match self.read_usage().await {
+                    Ok(_) | Err(OrchestrationError::ProxyAway(_)) => {}
+                    Err(other) => return Err(other),
+                }
             }
             let body = self.judged(step, &record).await?;
             let governs = matches!(step, Step::Decide | Step::JudgePlan | Step::JudgeOutput);
@@ -34,7 +40,7 @@ impl Orchestrator {
             let command =
                 command_id_of(&["advance", &id.to_string(), &record.version.to_string(), body.name()]);
             match self.send(command, id, actor, body).await {
-                Ok(_) => {}
+                Ok(_) => taken += 1,
                 // Somebody else moved the job between the read and the command: look again.
                 Err(OrchestrationError::Rejected(r)) => {
                     tracing::debug!(job = %id, reason = %r, "step was overtaken");
@@ -45,7 +51,7 @@ impl Orchestrator {
                 Err(other) => return Err(other),
             }
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// [`Self::command_for`] on a thread that may block: judging a long text takes a while.

@@ -22,6 +22,8 @@ pub enum OrchestrationError {
     BlobMissing(df_contract::Digest),
     #[error("the lease may not read this blob")]
     BlobForbidden,
+    #[error(transparent)]
+    ProxyAway(crate::proxy::ProxyError),
     #[error("a grant could not be made: {0}")]
     Grant(#[from] df_contract::GrantError),
     #[error("the job's record lacks what its state promises: {0}")]
@@ -47,6 +49,7 @@ impl OrchestrationError {
             OrchestrationError::QueueFull(_) => ErrorCode::QueueFull,
             OrchestrationError::BlobMissing(_) => ErrorCode::BlobMissing,
             OrchestrationError::BlobForbidden => ErrorCode::Forbidden,
+            OrchestrationError::ProxyAway(_) => ErrorCode::UpstreamUnavailable,
             OrchestrationError::Grant(_)
             | OrchestrationError::Incomplete(_)
             | OrchestrationError::Decision(_) => ErrorCode::Internal,
@@ -64,6 +67,7 @@ impl OrchestrationError {
             | OrchestrationError::QueueFull(_)
             | OrchestrationError::BlobMissing(_)
             | OrchestrationError::BlobForbidden
+            | OrchestrationError::ProxyAway(_)
             | OrchestrationError::Grant(_)
             | OrchestrationError::Incomplete(_)
             | OrchestrationError::Decision(_) => Vec::new(),

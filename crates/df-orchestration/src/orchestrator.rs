@@ -10,6 +10,7 @@ use df_store::{Outcome, Store};
 use crate::grants::GrantSigner;
 use crate::lease_token::LeaseTokens;
 use crate::proxy::ProxyClient;
+use crate::reconcile::status::{Again, Reconcilers};
 use crate::{Env, OrchestrationConfig, OrchestrationError};
 
 /// Cheap to clone; every clone works on the same store.
@@ -30,6 +31,9 @@ pub(crate) struct Inner {
     pub(crate) proxy: ProxyClient,
     /// Held by whoever reads the proxy's ledger.
     pub(crate) usage: tokio::sync::Mutex<()>,
+    pub(crate) reconcilers: Reconcilers,
+    /// Jobs that could not be advanced when something had changed; the timers' next round tries again.
+    pub(crate) again: Again,
 }
 
 /// What an orchestrator is made of.
@@ -50,7 +54,10 @@ impl Orchestrator {
         let Parts { store, policy, limits, config, env, grants, tokens, proxy } = parts;
         let usage = tokio::sync::Mutex::new(());
         let grants = grants.configured_at(env.now());
-        Self { inner: Arc::new(Inner { store, policy, limits, config, env, grants, tokens, proxy, usage }) }
+        let (reconcilers, again) = (Reconcilers::default(), Again::default());
+        let inner =
+            Inner { store, policy, limits, config, env, grants, tokens, proxy, usage, reconcilers, again };
+        Self { inner: Arc::new(inner) }
     }
 
     pub fn store(&self) -> &Store {
@@ -67,6 +74,11 @@ impl Orchestrator {
 
     pub fn proxy(&self) -> &ProxyClient {
         &self.inner.proxy
+    }
+
+    /// How everything that runs by itself goes.
+    pub fn reconcilers(&self) -> Vec<df_contract::api::ReconcilerView> {
+        self.inner.reconcilers.view()
     }
 
     /// A job, or `JobUnknown`.

@@ -1,217 +1,95 @@
 //! The loops that need no input: they look at the store and bring every job forward. Each is safe to run at any time,
-//! any number of times, and after any crash.
+//! any number of times, and after any crash, and each tells how it goes ([`status`]).
+//!
+//! Hints make things quick and are never needed: [`Reconciler::Jobs`] alone brings every open job forward.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod jobs;
+mod leases;
+mod outbox;
+pub mod status;
+mod timers;
+mod usage;
+
 use std::time::Duration;
 
-use df_contract::api::{Revocation, Spend, UsageRow};
 use df_contract::lease::REAP_EVERY;
-use df_contract::{JobId, TaskSlug};
-use df_control_machine::{Command, CommandBody, Effect};
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::MissedTickBehavior;
 
-use df_store::ReapRequest;
-
-use crate::env::command_id_of;
-use crate::proxy::{ProxyError, USAGE_PAGE};
 use crate::{OrchestrationError, Orchestrator};
-
-/// Every open job is looked at this often even without a hint.
-const SWEEP_EVERY: Duration = Duration::from_millis(1_000);
-/// How often settled usage is read.
-const USAGE_EVERY: Duration = Duration::from_millis(1_000);
-/// Most leases taken back, and most effects carried out, in one round.
-const BATCH: usize = 256;
+pub use status::Reconciler;
 
 impl Orchestrator {
     /// Runs every loop until `stop` turns true.
     pub async fn run(&self, mut stop: watch::Receiver<bool>) {
         tokio::select! {
-            () = self.sweep_loop() => {}
-            () = self.reap_loop() => {}
-            () = self.usage_loop() => {}
+            () = self.hints_loop() => {}
+            () = self.keep(Reconciler::Leases) => {}
+            () = self.keep(Reconciler::Timers) => {}
+            () = self.keep(Reconciler::Jobs) => {}
             () = self.outbox_loop() => {}
+            () = self.keep(Reconciler::Usage) => {}
+            () = self.keep(Reconciler::Cleanup) => {}
             _ = stop.wait_for(|s| *s) => {}
         }
     }
 
-    /// Every open job once a round, and a job that changed at once. What waits for the proxy has a loop of its own, so
-    /// that a proxy that hangs holds up no job.
-    async fn sweep_loop(&self) {
-        let mut changes = self.inner.store.subscribe();
-        let mut round = tokio::time::interval(SWEEP_EVERY);
+    /// Runs one reconciler at its interval, for ever, beginning at once.
+    async fn keep(&self, which: Reconciler) {
+        let mut round = tokio::time::interval(which.every());
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = round.tick() => self.sweep().await,
-                hint = changes.recv() => match hint {
-                    Ok(job) => {
-                        let more = std::iter::from_fn(|| changes.try_recv().ok()).take(BATCH);
-                        let changed: BTreeSet<JobId> = more.chain([job]).collect();
-                        for job in changed {
-                            self.go_on(job).await;
-                        }
-                    }
-                    // The next round sees what was missed.
-                    Err(RecvError::Lagged(_) | RecvError::Closed) => {
-                        round.tick().await;
-                        self.sweep().await;
-                    }
-                },
-            }
+            round.tick().await;
+            self.told(which).await;
         }
     }
 
-    /// Advances every open job.
-    pub async fn sweep(&self) {
-        match self.inner.store.jobs_active().await {
-            Ok(ids) => {
-                for id in ids {
-                    self.go_on(id).await;
-                }
-            }
-            Err(error) => tracing::error!(error = %error, "open jobs could not be listed"),
+    /// Runs a reconciler once and keeps what is known of it.
+    pub(crate) async fn told(&self, which: Reconciler) {
+        self.inner.reconcilers.started(which, self.inner.env.now());
+        let ended = self.round(which).await.map_err(|error| error.to_string());
+        // A proxy that is away for an hour is one line, not one a second.
+        if let Some(error) = self.inner.reconcilers.ended(which, self.inner.env.now(), ended) {
+            tracing::warn!(reconciler = which.as_str(), error, "a reconciler fails; it goes on trying");
         }
     }
 
-    /// Advances a job where nobody waits to hear of a failure: after a command that is committed, failing would tell
-    /// its sender that it was not. The next sweep tries again.
-    pub(crate) async fn go_on(&self, id: JobId) {
-        if let Err(error) = self.advance(id).await {
-            tracing::warn!(job = %id, error = %error, "job could not be advanced");
+    /// One round; answers how many things it did.
+    async fn round(&self, which: Reconciler) -> Result<u64, OrchestrationError> {
+        match which {
+            Reconciler::Leases => self.leases().await,
+            Reconciler::Timers => self.timers().await,
+            Reconciler::Jobs => self.stuck_jobs().await,
+            Reconciler::Outbox => self.outbox().await,
+            Reconciler::Usage => self.usage().await,
+            Reconciler::Cleanup => self.cleanup().await,
         }
     }
 
+    /// Runs the outbox at its interval, and at once when something has changed.
     async fn outbox_loop(&self) {
         let mut changes = self.inner.store.subscribe();
         loop {
-            self.dispatch_outbox().await;
-            let _ = tokio::time::timeout(SWEEP_EVERY, changes.recv()).await;
-            while changes.try_recv().is_ok() {}
+            self.told(Reconciler::Outbox).await;
+            let _ = tokio::time::timeout(Reconciler::Outbox.every(), changes.recv()).await;
+            drain(&mut changes);
         }
     }
+}
 
-    async fn reap_loop(&self) {
-        loop {
-            if let Err(error) = self.reap().await {
-                tracing::error!(error = %error, "ended leases could not be taken back");
-            }
-            tokio::time::sleep(REAP_EVERY.to_std()).await;
-        }
-    }
+/// One round serves every hint that has come by now.
+fn drain(changes: &mut broadcast::Receiver<df_contract::JobId>) {
+    while changes.try_recv().is_ok() {}
+}
 
-    /// Takes back the leases of dead sessions and of attempts that ran past their limits.
-    pub async fn reap(&self) -> Result<(), OrchestrationError> {
-        let env = &self.inner.env;
-        let mints = (0..BATCH).map(|_| env.command_id()).collect();
-        let progress_timeout = self.inner.config.progress_timeout_ms;
-        let reaped = self.inner.store.reap(ReapRequest { now: env.now(), progress_timeout, mints }).await?;
-        for (job, task, epoch, cause) in reaped.returned {
-            tracing::info!(%job, %task, epoch, cause, "lease taken back");
-        }
-        Ok(())
-    }
-
-    async fn usage_loop(&self) {
-        loop {
-            match self.pull_usage().await {
-                Ok(rows) if rows >= USAGE_PAGE as usize => continue,
-                Ok(_) => {}
-                Err(error) => tracing::debug!(error = %error, "usage could not be read"),
-            }
-            tokio::time::sleep(USAGE_EVERY).await;
-        }
-    }
-
-    /// Reads one page of settled usage into the jobs and looks at each job it changes.
-    pub async fn pull_usage(&self) -> Result<usize, OrchestrationError> {
-        let (rows, jobs) = self.read_usage().await?;
-        for job in jobs {
-            self.go_on(job).await;
-        }
-        Ok(rows)
-    }
-
-    /// One page of settled usage: how many rows, and which jobs it was charged to. The position moves in the same
-    /// transaction as the spend; one reader at a time, or two would charge the same rows under different positions.
-    pub(crate) async fn read_usage(&self) -> Result<(usize, Vec<JobId>), OrchestrationError> {
-        let _alone = self.inner.usage.lock().await;
-        let after = self.inner.store.usage_cursor().await?;
-        let page = match self.inner.proxy.usage(after).await {
-            Ok(page) => page,
-            Err(error) => {
-                tracing::debug!(error = %error, "the proxy did not give its usage");
-                return Ok((0, Vec::new()));
-            }
-        };
-        if page.rows.is_empty() {
-            return Ok((0, Vec::new()));
-        }
-        let commands = self.spend_commands(&page.rows, page.cursor);
-        let jobs: Vec<JobId> = commands.iter().map(|c| c.job).collect();
-        let outcomes = self.inner.store.commit_spend(page.cursor, commands).await?;
-        let mut charged = Vec::new();
-        for (job, outcome) in jobs.into_iter().zip(outcomes) {
-            match outcome {
-                Ok(_) => charged.push(job),
-                // The ledger at the proxy still has it; here it is charged to nobody.
-                Err(refused) => {
-                    tracing::error!(%job, error = %refused, "usage could not be charged to its job")
-                }
-            }
-        }
-        Ok((page.rows.len(), charged))
-    }
-
-    fn spend_commands(&self, rows: &[UsageRow], through: u64) -> Vec<Command> {
-        let mut sums: BTreeMap<(JobId, TaskSlug), Spend> = BTreeMap::new();
-        for row in rows {
-            sums.entry((row.job, row.task.clone())).or_default().add(&Spend {
-                calls: 1,
-                input_tokens: row.input_tokens,
-                output_tokens: row.output_tokens,
-                nano_usd: row.nano_usd,
-            });
-        }
-        let command = |((job, slug), spend): ((JobId, TaskSlug), Spend)| Command {
-            id: command_id_of(&["spend", &job.to_string(), slug.as_str(), &through.to_string()]),
-            job,
-            actor: self.daemon(),
-            at: self.inner.env.now(),
-            body: CommandBody::RecordSpend { slug, spend, through },
-        };
-        sums.into_iter().map(command).collect()
-    }
-
-    /// Carries out what transitions asked for outside the store. What fails stays and is tried again.
-    pub async fn dispatch_outbox(&self) {
-        let due = match self.inner.store.outbox_due(BATCH as u32).await {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::error!(error = %error, "the outbox could not be read");
-                return;
-            }
-        };
-        for row in due {
-            let Effect::RevokeGrants { slug, epoch } = row.effect;
-            let done = self.inner.proxy.revoke(&Revocation { job: row.job, task: slug, epoch }).await;
-            match done {
-                Ok(()) => {
-                    if let Err(error) = self.inner.store.outbox_done(row.id, self.inner.env.now()).await {
-                        tracing::error!(error = %error, "an effect could not be marked as done");
-                    }
-                }
-                // One that is refused must not hold up the others.
-                Err(error @ ProxyError::Refused { .. }) => {
-                    tracing::warn!(job = %row.job, error = %error, "an effect was refused by the proxy");
-                }
-                Err(error @ ProxyError::Unreachable { .. }) => {
-                    tracing::debug!(error = %error, "an effect waits for the proxy");
-                    return;
-                }
-            }
+impl Reconciler {
+    /// How long it rests between two rounds.
+    pub const fn every(self) -> Duration {
+        match self {
+            Reconciler::Leases => Duration::from_millis(REAP_EVERY.0),
+            Reconciler::Timers | Reconciler::Outbox | Reconciler::Usage => Duration::from_secs(1),
+            Reconciler::Jobs => Duration::from_secs(60),
+            Reconciler::Cleanup => Duration::from_secs(3_600),
         }
     }
 }

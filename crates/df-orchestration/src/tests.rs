@@ -182,3 +182,49 @@ async fn a_job_that_reached_its_cap_is_paused_and_its_leases_end() {
     let resumed = orchestrator.resume(&alice(), lease.job).await.unwrap();
     assert_eq!(resumed.state, JobState::Paused);
 }
+
+/// A job that nobody was told about is brought forward by the slow pass alone, once.
+#[tokio::test]
+async fn the_slow_pass_alone_brings_every_job_forward() {
+    let orchestrator = made(OrchestrationConfig::default(), OperatorLimits::default(), NOWHERE);
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        let (env, job) = (orchestrator.env(), orchestrator.env().job_id());
+        let alice = df_control_machine::Actor { name: "alice".to_owned(), role: Role::Submitter };
+        let body = CommandBody::Submit {
+            tenant: "acme".parse().unwrap(),
+            submitter: "alice".to_owned(),
+            spec: Box::new(spec()),
+        };
+        orchestrator.send(env.command_id(), job, alice, body).await.unwrap();
+        jobs.push(job);
+    }
+    orchestrator.sweep().await;
+    for job in jobs {
+        assert_eq!(orchestrator.job(job).await.unwrap().state, JobState::GovernanceAnalysis);
+    }
+    let did = |orchestrator: &Orchestrator| {
+        let view = orchestrator.reconcilers().into_iter().find(|view| view.name == "jobs").unwrap();
+        (view.runs, view.last_did, view.last_error)
+    };
+    assert_eq!(did(&orchestrator), (1, 3, None));
+    orchestrator.sweep().await;
+    assert_eq!(did(&orchestrator), (2, 0, None), "again it finds nothing to do");
+}
+
+/// A deadline passes without anybody asking: the timer fails the job, and is silent before and after.
+#[tokio::test]
+async fn timers_move_jobs_whose_time_has_come() {
+    let orchestrator = made(OrchestrationConfig::default(), OperatorLimits::default(), NOWHERE);
+    let mut late = spec();
+    late.deadline = Some(Timestamp(START + 1_000));
+    let late = orchestrator.submit(&alice(), late, None).await.unwrap().id;
+    let other = orchestrator.submit(&alice(), spec(), None).await.unwrap().id;
+    assert_eq!(orchestrator.timers().await.unwrap(), 0);
+    // The clock of these tests moves whenever it is read.
+    while orchestrator.env().now() < Timestamp(START + 1_000) {}
+    assert_eq!(orchestrator.timers().await.unwrap(), 1);
+    assert_eq!(orchestrator.job(late).await.unwrap().state, JobState::Failed);
+    assert_eq!(orchestrator.job(other).await.unwrap().state, JobState::GovernanceAnalysis);
+    assert_eq!(orchestrator.timers().await.unwrap(), 0);
+}

@@ -177,6 +177,12 @@ async fn installation(url: Option<&str>, key: Option<&str>, found: &mut Vec<Find
         let remedy = "make another identity: devfactory keys create --name NAME --role approver";
         note("four eyes", told.to_owned(), remedy)
     });
+    found.extend(system.reconcilers.iter().filter_map(|view| {
+        let error = view.last_error.as_ref()?;
+        let told = format!("{error}; {} rounds since the daemon started", view.runs);
+        let remedy = "it goes on trying; what it needs is in the daemon's log";
+        Some(note(&format!("reconciler {}", view.name), told, remedy))
+    }));
 }
 
 fn print(cli: &Cli, found: &[Finding]) -> anyhow::Result<ExitCode> {

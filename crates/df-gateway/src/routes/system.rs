@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::State;
-use df_contract::api::{SystemView, WorkerView};
+use df_contract::api::{ReconcilerView, SystemView, WorkerView};
 use df_contract::{Role, Scope};
 use df_store::{KeyRow, SessionRow};
 use serde::Serialize;
@@ -48,7 +48,20 @@ pub(crate) async fn show(
         four_eyes_possible: four_eyes_possible(&keys),
         policy: gateway.orchestrator().policy().digest().clone(),
         proxy_reachable: reachable.unwrap_or(false),
+        reconcilers: reconcilers(gateway.orchestrator().reconcilers(), scope),
     }))
+}
+
+/// An error may name a job or an address of the installation.
+fn reconcilers(all: Vec<ReconcilerView>, scope: Scope) -> Vec<ReconcilerView> {
+    let shown = |view: ReconcilerView| match scope {
+        Scope::Installation => view,
+        Scope::Own | Scope::Tenant => ReconcilerView {
+            last_error: view.last_error.map(|_| "ask an operator for the cause".to_owned()),
+            ..view
+        },
+    };
+    all.into_iter().map(shown).collect()
 }
 
 fn worker_view((row, held): (SessionRow, u32)) -> WorkerView {

@@ -1,0 +1,61 @@
+//! Carries out what transitions asked for outside the store, and forgets what was done long ago.
+
+use df_contract::DurationMs;
+use df_contract::api::Revocation;
+use df_control_machine::Effect;
+
+use crate::proxy::ProxyError;
+use crate::{OrchestrationError, Orchestrator};
+
+/// Most effects carried out in one round.
+const BATCH: u32 = 256;
+/// Effects that were done are kept this long, for whoever looks into what happened.
+const KEEP_DONE: DurationMs = DurationMs::from_secs(7 * 24 * 3_600);
+/// Rows forgotten in one transaction, and transactions of one round.
+const FORGET: u32 = 1_000;
+const MAX_FORGETS: usize = 64;
+
+impl Orchestrator {
+    /// Carries out what is due. What fails stays and is tried again in the next round. The same effect twice does no
+    /// harm.
+    pub async fn dispatch_outbox(&self) {
+        self.told(super::Reconciler::Outbox).await;
+    }
+
+    pub(super) async fn outbox(&self) -> Result<u64, OrchestrationError> {
+        let mut did = 0;
+        for row in self.inner.store.outbox_due(BATCH).await? {
+            let Effect::RevokeGrants { slug, epoch } = row.effect;
+            let done = self.inner.proxy.revoke(&Revocation { job: row.job, task: slug, epoch }).await;
+            match done {
+                Ok(()) => {
+                    self.inner.store.outbox_done(row.id, self.inner.env.now()).await?;
+                    did += 1;
+                }
+                // One that is refused must not hold up the others.
+                Err(error @ ProxyError::Refused { .. }) => {
+                    tracing::warn!(job = %row.job, error = %error, "an effect was refused by the proxy");
+                }
+                Err(error @ ProxyError::Unreachable { .. }) => {
+                    return Err(OrchestrationError::ProxyAway(error));
+                }
+            }
+        }
+        Ok(did)
+    }
+
+    /// Forgets effects that were done long ago. Commands, events and audit records stay as long as their jobs: ids are
+    /// answered again, streams have no gaps, chains verify.
+    pub(super) async fn cleanup(&self) -> Result<u64, OrchestrationError> {
+        let before = self.inner.env.now().0.saturating_sub(KEEP_DONE.0);
+        let mut did = 0;
+        for _ in 0..MAX_FORGETS {
+            let gone = self.inner.store.outbox_forget(df_contract::Timestamp(before), FORGET).await?;
+            did += gone;
+            if gone < u64::from(FORGET) {
+                break;
+            }
+        }
+        Ok(did)
+    }
+}
