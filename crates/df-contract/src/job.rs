@@ -17,6 +17,10 @@ pub const MAX_CHECKS: usize = 64;
 pub const MAX_COMMAND_BYTES: usize = 8 * 1024;
 pub const MAX_LIST_ITEMS: usize = 256;
 
+/// Most attempts that a job may ask for after one kind of failure, and the longest wait between two attempts.
+pub const MAX_RETRY_ATTEMPTS: u32 = 10;
+pub const MAX_BACKOFF: DurationMs = DurationMs(60_000);
+
 /// A piece of software work, as submitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -190,6 +194,8 @@ pub enum SpecError {
     DuplicateCheck(String),
     #[error("`{field}` holds `{text}`, which is not {want}")]
     Malformed { field: &'static str, text: String, want: &'static str },
+    #[error("`retries.{}.{field}` is {got}; it goes from {least} to {most}", kind.as_str())]
+    Retry { kind: FailureKind, field: &'static str, got: u64, least: u64, most: u64 },
     #[error("plan: {0}")]
     Plan(#[from] PlanError),
 }
@@ -204,6 +210,7 @@ impl JobSpec {
             found.push(SpecError::Priority(self.priority));
         }
         self.validate_checks(&mut found);
+        self.validate_retries(&mut found);
         for (field, list) in [
             ("protected_paths", &self.protected_paths),
             ("stack", &self.stack),
@@ -256,6 +263,20 @@ impl JobSpec {
         if found.is_empty() { Ok(()) } else { Err(found) }
     }
 
+    fn validate_retries(&self, found: &mut Vec<SpecError>) {
+        for (kind, asked) in &self.retries {
+            let most = if kind.is_final() { 1 } else { MAX_RETRY_ATTEMPTS };
+            if !(1..=most).contains(&asked.attempts) {
+                let (field, got) = ("attempts", asked.attempts.into());
+                found.push(SpecError::Retry { kind: *kind, field, got, least: 1, most: most.into() });
+            }
+            if let Some(wait) = asked.backoff_ms.filter(|wait| *wait > MAX_BACKOFF) {
+                let (field, got) = ("backoff_ms", wait.0);
+                found.push(SpecError::Retry { kind: *kind, field, got, least: 0, most: MAX_BACKOFF.0 });
+            }
+        }
+    }
+
     fn validate_checks(&self, found: &mut Vec<SpecError>) {
         let total = self.acceptance.len() + self.hidden_checks.len();
         if total > MAX_CHECKS {
@@ -305,6 +326,23 @@ mod tests {
             let s = spec(serde_json::json!({"protected_paths": [path]})).unwrap();
             assert_eq!(s.validate(&PlanLimits::SUPPLIED).is_ok(), fits, "{path}");
         }
+    }
+
+    #[test]
+    fn retries_out_of_bounds_are_refused_by_name() {
+        for (kind, attempts, wait, expect) in [
+            ("agent_crash", 10, 60_000, ""),
+            ("agent_crash", 11, 0, "`retries.agent_crash.attempts` is 11; it goes from 1 to 10"),
+            ("agent_crash", 0, 0, "is 0; it goes from 1 to 10"),
+            ("policy_breach", 2, 0, "is 2; it goes from 1 to 1"),
+            ("stalled", 1, 60_001, "`retries.stalled.backoff_ms` is 60001; it goes from 0 to 60000"),
+        ] {
+            let s = spec(serde_json::json!({"retries": {kind: {"attempts": attempts, "backoff_ms": wait}}}));
+            let found = s.unwrap().validate(&PlanLimits::COORDINATOR).err().unwrap_or_default();
+            let text = found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            assert!(if expect.is_empty() { text.is_empty() } else { text.contains(expect) }, "{text}");
+        }
+        assert!(spec(serde_json::json!({"retries": {"bad_luck": {"attempts": 1}}})).is_err());
     }
 
     #[test]

@@ -219,6 +219,28 @@ impl FailureKind {
         FailureKind::LeaseExpired,
         FailureKind::Stalled,
     ];
+    /// Whether it is never tried again, whatever a job asks for: another attempt would meet the same answer.
+    pub const fn is_final(self) -> bool {
+        match self {
+            FailureKind::PolicyBreach
+            | FailureKind::BudgetExhausted
+            | FailureKind::SourceUnreadable
+            | FailureKind::RecordingMismatch
+            | FailureKind::DependencyRefused => true,
+            FailureKind::AgentCrash
+            | FailureKind::ModelUnavailable
+            | FailureKind::ModelRefused
+            | FailureKind::ToolFailure
+            | FailureKind::CheckFailure
+            | FailureKind::MergeConflict
+            | FailureKind::DependencyConflict
+            | FailureKind::ContractBreach
+            | FailureKind::LimitReached
+            | FailureKind::Infrastructure
+            | FailureKind::LeaseExpired
+            | FailureKind::Stalled => false,
+        }
+    }
     pub const fn as_str(self) -> &'static str {
         match self {
             FailureKind::AgentCrash => "agent_crash",

@@ -127,6 +127,12 @@ pub enum CommandBody {
     SetPriority {
         priority: i8,
     },
+    /// A task failed for good: what is finished stays, the rest is planned anew.
+    Replan,
+    /// The job branch goes back to where it was after the merge of this task; `None` = to the base.
+    Rollback {
+        to: Option<TaskSlug>,
+    },
     Pause {
         cause: String,
     },
@@ -163,6 +169,8 @@ impl CommandBody {
             CommandBody::Message { .. } => "message",
             CommandBody::RequestBudget { .. } => "request_budget",
             CommandBody::SetPriority { .. } => "set_priority",
+            CommandBody::Replan => "replan",
+            CommandBody::Rollback { .. } => "rollback",
             CommandBody::Pause { .. } => "pause",
             CommandBody::Resume => "resume",
             CommandBody::Cancel { .. } => "cancel",

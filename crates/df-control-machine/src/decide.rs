@@ -1,7 +1,10 @@
 //! From a record and a command to the next record: the only place that changes a job.
 
 mod agents;
+mod failing;
 mod governing;
+mod planning;
+mod rollback;
 mod steering;
 mod tasks;
 mod work;
@@ -166,9 +169,9 @@ pub fn decide(record: Option<&JobRecord>, command: &Command) -> Result<Decided, 
             governing::vote(&mut draft, &command.actor.name, *approve, roles, *job_version, comment)?;
         }
         CommandBody::ExpireApproval => governing::expire(&mut draft)?,
-        CommandBody::StartPlanning => governing::start_planning(&mut draft)?,
+        CommandBody::StartPlanning => planning::start_planning(&mut draft)?,
         CommandBody::JudgePlan { plan_digest, verdict, reasons, rule, approval_expires_at } => {
-            governing::judge_plan(&mut draft, plan_digest, *verdict, reasons, rule, *approval_expires_at)?;
+            planning::judge_plan(&mut draft, plan_digest, *verdict, reasons, rule, *approval_expires_at)?;
         }
         CommandBody::StartValidation => governing::start_validation(&mut draft)?,
         CommandBody::JudgeOutput { verdict, gates, reasons, rule, approval_expires_at } => {
@@ -197,6 +200,8 @@ pub fn decide(record: Option<&JobRecord>, command: &Command) -> Result<Decided, 
         }
         CommandBody::AssignAgents { agents } => agents::assign(&mut draft, agents)?,
         CommandBody::SetPriority { priority } => steering::set_priority(&mut draft, *priority)?,
+        CommandBody::Replan => planning::replan(&mut draft)?,
+        CommandBody::Rollback { to } => rollback::rollback(&mut draft, to.as_ref())?,
         CommandBody::Pause { cause } => governing::pause(&mut draft, cause)?,
         CommandBody::Resume => draft.job(JobEvent::Resumed, "")?,
         CommandBody::Cancel { cause } => governing::cancel(&mut draft, cause)?,
@@ -298,13 +303,15 @@ impl Draft {
         Rejection::NotNow { command, state: self.record.state, why }
     }
 
-    /// Makes ready every pending task whose dependencies have all succeeded.
+    /// Makes ready every pending task whose dependencies have all succeeded and before whose wave all has ended.
     fn unblock(&mut self) -> Result<(), Rejection> {
         let tasks = &self.record.tasks;
+        let open = tasks.values().filter(|t| t.wave > 0 && !task::is_ended(t.state));
+        let wave = open.map(|t| t.wave).min().unwrap_or(0);
         let done = |slug: &TaskSlug| tasks.get(slug).is_some_and(|t| t.state == TaskState::Succeeded);
         let ready: Vec<TaskSlug> = tasks
             .values()
-            .filter(|t| t.state == TaskState::Pending && t.depends_on.iter().all(done))
+            .filter(|t| t.state == TaskState::Pending && t.wave <= wave && t.depends_on.iter().all(done))
             .map(|t| t.slug.clone())
             .collect();
         ready.iter().try_for_each(|slug| self.task(slug, TaskEvent::Unblocked, ""))

@@ -25,6 +25,8 @@ pub enum JobEvent {
     ApprovalExpired,
     PlanningStarted,
     PlanAccepted,
+    /// A task failed for good, and the rest is planned anew.
+    ReplanStarted,
     ValidationStarted,
     GatePassed,
     /// The output gate refused; the job goes back to work.
@@ -47,6 +49,7 @@ impl JobEvent {
         JobEvent::ApprovalExpired,
         JobEvent::PlanningStarted,
         JobEvent::PlanAccepted,
+        JobEvent::ReplanStarted,
         JobEvent::ValidationStarted,
         JobEvent::GatePassed,
         JobEvent::GateRefused,
@@ -119,6 +122,7 @@ pub fn next(now: JobStatus, event: JobEvent) -> Result<JobStatus, IllegalJobEven
         (JobEvent::ApprovalDenied | JobEvent::ApprovalExpired, S::AwaitingApproval) => plain(S::Rejected),
         (JobEvent::PlanningStarted, S::Approved) => plain(S::TaskPlanning),
         (JobEvent::PlanAccepted, S::TaskPlanning) => plain(S::InProgress),
+        (JobEvent::ReplanStarted, S::InProgress) => plain(S::TaskPlanning),
         (JobEvent::ValidationStarted, S::InProgress) => plain(S::Validating),
         (JobEvent::GatePassed, S::Validating) => plain(S::Deployable),
         (JobEvent::GateRefused, S::Validating) => plain(S::InProgress),
@@ -138,6 +142,7 @@ pub fn next(now: JobStatus, event: JobEvent) -> Result<JobStatus, IllegalJobEven
             | JobEvent::ApprovalExpired
             | JobEvent::PlanningStarted
             | JobEvent::PlanAccepted
+            | JobEvent::ReplanStarted
             | JobEvent::ValidationStarted
             | JobEvent::GatePassed
             | JobEvent::GateRefused
@@ -183,7 +188,7 @@ mod tests {
             }
             JobState::Approved => &[E::PlanningStarted],
             JobState::TaskPlanning => &[E::ApprovalNeeded, E::PlanAccepted],
-            JobState::InProgress => &[E::ValidationStarted],
+            JobState::InProgress => &[E::ValidationStarted, E::ReplanStarted],
             JobState::Validating => &[E::ApprovalNeeded, E::GatePassed, E::GateRefused],
             JobState::Deployable => &[E::ApprovalNeeded, E::Delivered],
         };
@@ -250,6 +255,8 @@ mod tests {
             JobEvent::ApprovalNeeded,
             JobEvent::ApprovalGranted,
             JobEvent::PlanningStarted,
+            JobEvent::PlanAccepted,
+            JobEvent::ReplanStarted,
             JobEvent::PlanAccepted,
             JobEvent::Paused,
             JobEvent::Resumed,

@@ -32,8 +32,8 @@ pub use breaker::{Breaker, BreakerEvent};
 pub use command::{Actor, Command, CommandBody, Rejection, ReturnCause};
 pub use decide::{AuditBody, AuditDraft, Decided, Effect, decide};
 pub use record::{
-    Approval, ApprovalSubject, BudgetRequest, COORDINATOR_SLUG, Caps, JobRecord, Message, TaskOutput,
-    TaskRecord,
+    Approval, ApprovalSubject, BudgetRequest, COORDINATOR_SLUG, Caps, FailureNote, Integration, JobRecord,
+    Message, TaskOutput, TaskRecord,
 };
 pub use step::{Step, next_step};
 pub use tasks::Tasks;

@@ -7,13 +7,14 @@ use df_contract::api::{FailureView, GateView, Spend};
 use df_contract::decision::Decision;
 use df_contract::task::{Conflict, Replan, TreeRef};
 use df_contract::{
-    AgentName, ApprovalRule, AssignedAgent, AttemptId, CheckResult, Digest, JobId, JobSpec, JobState,
-    LeaseKind, NanoUsd, Plan, PlanTask, Role, SessionId, SourceFacts, TaskSlug, TaskState, TenantId,
-    Timestamp, Tokens, Usage,
+    AgentName, ApprovalRule, AssignedAgent, AttemptId, CheckResult, Digest, FailureKind, JobId, JobSpec,
+    JobState, LeaseKind, NanoUsd, OnFailure, Plan, PlanTask, Role, SessionId, SourceFacts, TaskSlug,
+    TaskState, TenantId, Timestamp, Tokens, Usage,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::job::JobStatus;
+use crate::retry::MAX_REPLANS;
 use crate::tasks::Tasks;
 
 /// One job with its tasks.
@@ -72,6 +73,9 @@ pub struct JobRecord {
     /// Registered agents chosen for tasks, by the slug of the plan's task; `plan` for the coordinator.
     #[serde(default, skip_serializing_if = "nobody")]
     pub assigned: Arc<BTreeMap<TaskSlug, AssignedAgent>>,
+    /// The first task that failed for good, or the first that the job could not do without.
+    #[serde(default)]
+    pub root_cause: Option<FailureNote>,
     pub tasks: Tasks,
 }
 
@@ -97,6 +101,16 @@ pub struct Message {
 pub struct Caps {
     pub tokens: Tokens,
     pub money_nano_usd: Option<NanoUsd>,
+}
+
+/// A failure for good, as it is told when the job ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureNote {
+    /// The plan's task to which it is attributed: that of a merge is the task whose change was merged.
+    pub task: TaskSlug,
+    pub kind: FailureKind,
+    pub detail: String,
+    pub attempts: u32,
 }
 
 /// New caps, and who must agree.
@@ -217,6 +231,22 @@ impl Approval {
     }
 }
 
+/// How the merges of a job stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Integration {
+    /// Some are still to come.
+    Open,
+    /// All have ended, and something is in the job branch.
+    Done,
+    /// All have ended, and nothing is in the job branch.
+    Empty,
+}
+
+/// The slug of the task that merges the change of a plan's task.
+pub(crate) fn merge_slug(of: &TaskSlug) -> Option<TaskSlug> {
+    format!("integrate.{of}").parse().ok()
+}
+
 impl JobRecord {
     pub fn status(&self) -> JobStatus {
         JobStatus { state: self.state, resume_to: self.resume_to }
@@ -244,6 +274,61 @@ impl JobRecord {
         let decided = self.decision.as_ref().map(|d| &d.obligations);
         let decided = decided.map(|o| Caps { tokens: o.tokens, money_nano_usd: o.money_nano_usd });
         self.raised.or(decided)
+    }
+
+    /// What becomes of the job when `task` fails for good: as the plan says for it, or as the job says. What is not of
+    /// the plan the job cannot do without, and a job is planned anew [`MAX_REPLANS`] times at most.
+    pub fn on_failure_of(&self, task: &TaskRecord) -> OnFailure {
+        let wish = task.plan_task.as_ref().map(|p| p.on_failure.unwrap_or(self.spec.on_failure));
+        match wish.unwrap_or_default() {
+            OnFailure::Replan if self.replans >= MAX_REPLANS => OnFailure::Fail,
+            wish => wish,
+        }
+    }
+
+    /// The tokens that a task of the plan may use in all its attempts: its share by the plan, or an equal part of what
+    /// the plan leaves. Other tasks may use what the job may. `None` before the decision.
+    pub fn slice(&self, task: &TaskRecord) -> Option<Tokens> {
+        let all = self.caps()?.tokens;
+        let (Some(plan), Some(of)) = (&self.plan, &task.plan_task) else { return Some(all) };
+        if !of.slug.is_plain() {
+            return Some(all);
+        }
+        let named = plan.tasks.iter().filter_map(|t| t.tokens).fold(0_u64, |sum, t| sum.saturating_add(t.0));
+        let others = plan.tasks.iter().filter(|t| t.tokens.is_none()).count().max(1) as u64;
+        Some(of.tokens.unwrap_or(Tokens(all.0.saturating_sub(named) / others)))
+    }
+
+    /// The task that merges the change of a plan's task.
+    pub fn merge_of(&self, of: &TaskSlug) -> Option<&TaskRecord> {
+        merge_slug(of).and_then(|slug| self.tasks.get(&slug))
+    }
+
+    /// Whether the change of a plan's task is in the job branch.
+    pub fn is_integrated(&self, of: &TaskSlug) -> bool {
+        self.merge_of(of).is_some_and(|t| t.state == TaskState::Succeeded)
+    }
+
+    /// Tasks of the plan whose changes are not in the job branch.
+    pub fn left_out(&self) -> impl Iterator<Item = &PlanTask> {
+        self.plan.iter().flat_map(|p| &p.tasks).filter(|t| !self.is_integrated(&t.slug))
+    }
+
+    /// How the merges stand.
+    pub fn integration(&self) -> Integration {
+        let (mut open, mut done, mut lost) = (false, false, false);
+        for task in self.tasks.values().filter(|t| t.kind == LeaseKind::Integrate) {
+            match task.state {
+                TaskState::Pending | TaskState::Ready | TaskState::Leased => open = true,
+                TaskState::Succeeded => done = true,
+                TaskState::Failed | TaskState::Cancelled | TaskState::Skipped => lost = true,
+            }
+        }
+        match (open, done, lost) {
+            (true, _, _) | (false, false, false) => Integration::Open,
+            (false, true, _) => Integration::Done,
+            (false, false, true) => Integration::Empty,
+        }
     }
 
     /// Whether every task of this kind has succeeded, and there is at least one.

@@ -1,9 +1,16 @@
 //! How often, and after how long, work that failed is tried again.
 
-use df_contract::{DurationMs, FailureKind};
+use std::fmt::Write as _;
 
-/// Most leases of one task that may be lost (worker died, deadline) before the task fails.
+use df_contract::job::{MAX_BACKOFF, MAX_RETRY_ATTEMPTS};
+use df_contract::{DurationMs, FailureKind, JobSpec};
+
+/// Leases of one task that may be lost (the worker died) before the task fails.
 pub const MAX_LOST_LEASES: u32 = 25;
+/// How often a conflict of one change with the job branch is resolved, unless the job says otherwise.
+pub const MAX_RESOLVES: u32 = 2;
+/// How often the rest of a job is planned anew.
+pub const MAX_REPLANS: u32 = 2;
 
 /// The retry rule of one kind of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,38 +19,129 @@ pub struct RetryRule {
     pub attempts: u32,
     /// Wait before the second attempt; doubles each time.
     pub base: DurationMs,
+    /// No further attempt begins once the task has used this much of its share of the tokens.
+    pub budget_percent: u32,
 }
-
-/// Waits never grow beyond this.
-pub const MAX_BACKOFF: DurationMs = DurationMs(60_000);
 
 /// The rule for `kind`.
 pub const fn rule(kind: FailureKind) -> RetryRule {
-    let (attempts, base) = match kind {
-        FailureKind::AgentCrash | FailureKind::ToolFailure => (3, 1_000),
-        FailureKind::ModelUnavailable => (5, 2_000),
-        FailureKind::ModelRefused | FailureKind::ContractBreach | FailureKind::LimitReached => (2, 1_000),
-        FailureKind::CheckFailure | FailureKind::MergeConflict => (3, 0),
-        FailureKind::Stalled => (3, 1_000),
-        FailureKind::DependencyConflict => (2, 0),
-        FailureKind::Infrastructure => (6, 1_000),
-        FailureKind::LeaseExpired => (MAX_LOST_LEASES, 0),
+    let (attempts, base, budget_percent) = match kind {
+        FailureKind::AgentCrash | FailureKind::ToolFailure | FailureKind::Stalled => (3, 1_000, 90),
+        FailureKind::ModelUnavailable => (5, 2_000, 90),
+        FailureKind::ModelRefused => (2, 1_000, 90),
+        // What went wrong for want of limits or sense seldom ends well on little.
+        FailureKind::ContractBreach | FailureKind::LimitReached => (2, 1_000, 75),
+        FailureKind::CheckFailure => (3, 0, 90),
+        FailureKind::MergeConflict => (1 + MAX_RESOLVES, 0, 100),
+        FailureKind::DependencyConflict => (2, 0, 90),
+        FailureKind::Infrastructure => (6, 1_000, 100),
+        FailureKind::LeaseExpired => (MAX_LOST_LEASES, 0, 100),
         FailureKind::RecordingMismatch
         | FailureKind::DependencyRefused
         | FailureKind::PolicyBreach
         | FailureKind::BudgetExhausted
-        | FailureKind::SourceUnreadable => (1, 0),
+        | FailureKind::SourceUnreadable => (1, 0, 100),
     };
-    RetryRule { attempts, base: DurationMs(base) }
+    RetryRule { attempts, base: DurationMs(base), budget_percent }
+}
+
+/// The rule for `kind` in a job: as the job says, within what may be said.
+pub fn rule_for(spec: &JobSpec, kind: FailureKind) -> RetryRule {
+    let rule = rule(kind);
+    let Some(asked) = spec.retries.get(&kind) else { return rule };
+    let most = if kind.is_final() { 1 } else { MAX_RETRY_ATTEMPTS };
+    RetryRule {
+        attempts: asked.attempts.clamp(1, most),
+        base: asked.backoff_ms.map_or(rule.base, |base| base.min(MAX_BACKOFF)),
+        ..rule
+    }
+}
+
+/// Whether the next attempt is told of the failure. One that was lost, or that the model or the machine let down,
+/// starts again with the identical brief, so that a recorded conversation still fits.
+pub const fn teaches(kind: FailureKind) -> bool {
+    match kind {
+        FailureKind::ToolFailure
+        | FailureKind::CheckFailure
+        | FailureKind::MergeConflict
+        | FailureKind::DependencyRefused
+        | FailureKind::DependencyConflict
+        | FailureKind::ContractBreach
+        | FailureKind::PolicyBreach
+        | FailureKind::LimitReached => true,
+        FailureKind::AgentCrash
+        | FailureKind::ModelUnavailable
+        | FailureKind::ModelRefused
+        | FailureKind::RecordingMismatch
+        | FailureKind::BudgetExhausted
+        | FailureKind::SourceUnreadable
+        | FailureKind::Infrastructure
+        | FailureKind::LeaseExpired
+        | FailureKind::Stalled => false,
+    }
 }
 
 /// The wait before the attempt after `failures` failures: exponential, with "equal jitter" (half fixed, half drawn)
 /// from `seed`.
-pub fn backoff(kind: FailureKind, failures: u32, seed: u64) -> DurationMs {
-    let doubled =
-        rule(kind).base.0.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MAX_BACKOFF.0);
+pub fn backoff(rule: RetryRule, failures: u32, seed: u64) -> DurationMs {
+    let doubled = rule.base.0.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MAX_BACKOFF.0);
     let half = doubled / 2;
     DurationMs(half + if half == 0 { 0 } else { mix(seed) % (half + 1) })
+}
+
+/// The rules as a Markdown table, for docs/workflow.md.
+pub fn render_markdown() -> String {
+    let mut out = String::from(
+        "| kind | attempts | first wait | until this much of the task's tokens is used | next attempt is told | then |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for kind in FailureKind::ALL.iter().copied() {
+        let RetryRule { attempts, base, budget_percent } = rule(kind);
+        let wait = if base.0 == 0 { "none".to_owned() } else { format!("{} s", base.0 / 1_000) };
+        let told = if teaches(kind) { "yes" } else { "no" };
+        let (attempts, wait, share) = match attempts {
+            1 => ("1".to_owned(), "".to_owned(), "".to_owned()),
+            _ => (attempts.to_string(), wait, format!("{budget_percent} %")),
+        };
+        let told = if attempts == "1" { "" } else { told };
+        let _ = writeln!(
+            out,
+            "| `{}` | {attempts} | {wait} | {share} | {told} | {} |",
+            kind.as_str(),
+            then(kind)
+        );
+    }
+    out
+}
+
+/// What a failure of `kind` does beside being counted.
+const fn then(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::CheckFailure => {
+            "in an attempt: the task is tried again; after a merge: the merge is undone, and the task is done again \
+             on the new head"
+        }
+        FailureKind::MergeConflict => {
+            "the merge waits for a task `resolve.<task>.<n>`, which is given both sides and what they began from"
+        }
+        FailureKind::BudgetExhausted => "the job pauses until its budget is raised or it ends",
+        FailureKind::SourceUnreadable => "the job fails: nothing was begun",
+        FailureKind::LeaseExpired => {
+            "counted in lost leases; one handed back in good order counts for nothing"
+        }
+        FailureKind::AgentCrash
+        | FailureKind::ModelUnavailable
+        | FailureKind::ModelRefused
+        | FailureKind::RecordingMismatch
+        | FailureKind::ToolFailure
+        | FailureKind::DependencyRefused
+        | FailureKind::DependencyConflict
+        | FailureKind::ContractBreach
+        | FailureKind::PolicyBreach
+        | FailureKind::LimitReached
+        | FailureKind::Infrastructure
+        | FailureKind::Stalled => "the task fails, and `on_failure` says what becomes of the job",
+    }
 }
 
 /// SplitMix64's finaliser: spreads a seed over 64 bits.
@@ -61,16 +159,42 @@ mod tests {
         #[test]
         fn backoff_grows_within_its_bounds(failures in 1u32..200, seed: u64) {
             for kind in FailureKind::ALL {
-                let wait = backoff(*kind, failures, seed);
+                let wait = backoff(rule(*kind), failures, seed);
                 let doubled = rule(*kind).base.0.saturating_mul(1 << (failures - 1).min(16)).min(MAX_BACKOFF.0);
                 proptest::prop_assert!(wait.0 >= doubled / 2 && wait.0 <= doubled);
-                proptest::prop_assert_eq!(wait, backoff(*kind, failures, seed));
+                proptest::prop_assert_eq!(wait, backoff(rule(*kind), failures, seed));
             }
         }
     }
 
+    fn spec(kind: FailureKind, attempts: u32, backoff_ms: u64) -> JobSpec {
+        let retries = serde_json::json!({kind.as_str(): {"attempts": attempts, "backoff_ms": backoff_ms}});
+        serde_json::from_value(serde_json::json!({"title": "t", "description": "d", "retries": retries}))
+            .unwrap()
+    }
+
     #[test]
-    fn a_policy_breach_is_never_tried_again() {
-        assert_eq!(rule(FailureKind::PolicyBreach).attempts, 1);
+    fn a_job_changes_rules_within_bounds_and_never_those_of_a_breach() {
+        let of = |kind, attempts, wait| rule_for(&spec(kind, attempts, wait), kind);
+        assert_eq!(of(FailureKind::AgentCrash, 7, 5).attempts, 7);
+        assert_eq!(of(FailureKind::AgentCrash, 7, 5).base, DurationMs(5));
+        assert_eq!(of(FailureKind::AgentCrash, 0, u64::MAX).attempts, 1);
+        assert_eq!(of(FailureKind::AgentCrash, 99, u64::MAX).attempts, MAX_RETRY_ATTEMPTS);
+        assert_eq!(of(FailureKind::AgentCrash, 99, u64::MAX).base, MAX_BACKOFF);
+        for kind in FailureKind::ALL.iter().copied().filter(|k| k.is_final()) {
+            assert_eq!((rule(kind).attempts, of(kind, 9, 1).attempts), (1, 1), "{kind:?}");
+        }
+        assert_eq!(
+            rule_for(&spec(FailureKind::Stalled, 9, 1), FailureKind::AgentCrash),
+            rule(FailureKind::AgentCrash)
+        );
+    }
+
+    #[test]
+    fn every_kind_has_its_row() {
+        let table = render_markdown();
+        for kind in FailureKind::ALL {
+            assert_eq!(table.matches(&format!("| `{}` |", kind.as_str())).count(), 1, "{kind:?}");
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! What a job needs next from the control plane, read off its record alone. Because it takes no other input, a
 //! restarted daemon brings every job forward by asking this for each.
 
-use df_contract::{JobState, LeaseKind, Timestamp};
+use df_contract::{JobState, LeaseKind, OnFailure, TaskState, Timestamp};
 
-use crate::record::JobRecord;
+use crate::record::{Integration, JobRecord};
 
 /// The next thing to do for a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,8 +27,10 @@ pub enum Step {
     PauseForBudget,
     /// The deadline or the wall-clock budget has passed.
     FailForTime,
-    /// A task failed for good.
+    /// A task failed for good, or nothing of the plan came about.
     FailForTask,
+    /// A task failed for good, and the rest is planned anew.
+    Replan,
 }
 
 /// The next step of `record` at `now`. Pure and total.
@@ -39,8 +41,8 @@ pub fn next_step(record: &JobRecord, now: Timestamp) -> Step {
     if out_of_time(record, now) && (runs || state == JobState::Paused) {
         return Step::FailForTime;
     }
-    if record.failed_task().is_some() && runs {
-        return Step::FailForTask;
+    if runs && let Some(step) = after_failure(record) {
+        return step;
     }
     if over_budget(record) && crate::job::is_working(state) && state != JobState::Deployable {
         return Step::PauseForBudget;
@@ -56,13 +58,16 @@ pub fn next_step(record: &JobRecord, now: Timestamp) -> Step {
         }
         JobState::Approved => Step::StartPlanning,
         JobState::TaskPlanning if record.proposed_plan.is_some() => Step::JudgePlan,
-        JobState::InProgress if record.all_succeeded(LeaseKind::Integrate) => Step::StartValidation,
+        JobState::InProgress => match record.integration() {
+            Integration::Open => Step::Wait,
+            Integration::Done => Step::StartValidation,
+            Integration::Empty => Step::FailForTask,
+        },
         JobState::Validating if record.gate_facts.is_some() => Step::JudgeOutput,
         JobState::Deployable => deployable(record),
         JobState::GovernanceAnalysis
         | JobState::AwaitingApproval
         | JobState::TaskPlanning
-        | JobState::InProgress
         | JobState::Validating
         | JobState::Paused
         | JobState::Rejected
@@ -70,6 +75,18 @@ pub fn next_step(record: &JobRecord, now: Timestamp) -> Step {
         | JobState::Failed
         | JobState::Cancelled => Step::Wait,
     }
+}
+
+/// What a task that failed for good, and that the job does not go on without, leads to.
+fn after_failure(record: &JobRecord) -> Option<Step> {
+    let mut step = None;
+    for task in record.tasks.values().filter(|t| t.state == TaskState::Failed && !t.tolerated) {
+        match record.on_failure_of(task) {
+            OnFailure::Replan if record.state == JobState::InProgress => step = Some(Step::Replan),
+            OnFailure::Replan | OnFailure::Fail | OnFailure::Skip => return Some(Step::FailForTask),
+        }
+    }
+    step
 }
 
 fn deployable(record: &JobRecord) -> Step {

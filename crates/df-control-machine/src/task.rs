@@ -23,6 +23,8 @@ pub enum TaskEvent {
     Requeued,
     Cancelled,
     Skipped,
+    /// The job branch went back to before it: it is to be done again.
+    RolledBack,
 }
 
 impl TaskEvent {
@@ -37,6 +39,7 @@ impl TaskEvent {
         TaskEvent::Requeued,
         TaskEvent::Cancelled,
         TaskEvent::Skipped,
+        TaskEvent::RolledBack,
     ];
 
     /// Whether the event makes every earlier lease of the task worthless.
@@ -47,7 +50,8 @@ impl TaskEvent {
             | TaskEvent::Returned
             | TaskEvent::Reopened
             | TaskEvent::Requeued
-            | TaskEvent::Cancelled => true,
+            | TaskEvent::Cancelled
+            | TaskEvent::RolledBack => true,
             TaskEvent::Unblocked | TaskEvent::Succeeded | TaskEvent::Failed | TaskEvent::Skipped => false,
         }
     }
@@ -80,6 +84,7 @@ pub fn next(from: TaskState, event: TaskEvent) -> Result<TaskState, IllegalTaskE
         (TaskEvent::Requeued, S::Leased) => Ok(S::Pending),
         (TaskEvent::Cancelled, S::Pending | S::Ready | S::Leased) => Ok(S::Cancelled),
         (TaskEvent::Skipped, S::Pending | S::Ready) => Ok(S::Skipped),
+        (TaskEvent::RolledBack, S::Ready | S::Leased | S::Succeeded) => Ok(S::Pending),
         (
             TaskEvent::Unblocked
             | TaskEvent::Claimed
@@ -90,7 +95,8 @@ pub fn next(from: TaskState, event: TaskEvent) -> Result<TaskState, IllegalTaskE
             | TaskEvent::Reopened
             | TaskEvent::Requeued
             | TaskEvent::Cancelled
-            | TaskEvent::Skipped,
+            | TaskEvent::Skipped
+            | TaskEvent::RolledBack,
             _,
         ) => Err(IllegalTaskEvent { from, event }),
     }
@@ -106,11 +112,17 @@ mod tests {
         for from in TaskState::ALL.iter().copied() {
             let legal: &[TaskEvent] = match from {
                 TaskState::Pending => &[E::Unblocked, E::Cancelled, E::Skipped],
-                TaskState::Ready => &[E::Claimed, E::Cancelled, E::Skipped],
-                TaskState::Leased => {
-                    &[E::Succeeded, E::Retried, E::Returned, E::Failed, E::Requeued, E::Cancelled]
-                }
-                TaskState::Succeeded => &[E::Reopened],
+                TaskState::Ready => &[E::Claimed, E::Cancelled, E::Skipped, E::RolledBack],
+                TaskState::Leased => &[
+                    E::Succeeded,
+                    E::Retried,
+                    E::Returned,
+                    E::Failed,
+                    E::Requeued,
+                    E::Cancelled,
+                    E::RolledBack,
+                ],
+                TaskState::Succeeded => &[E::Reopened, E::RolledBack],
                 TaskState::Failed | TaskState::Cancelled | TaskState::Skipped => &[],
             };
             for event in TaskEvent::ALL.iter().copied() {

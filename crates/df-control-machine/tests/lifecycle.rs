@@ -203,6 +203,7 @@ impl Driver {
             Step::PauseForBudget => CommandBody::Pause { cause: "budget".into() },
             Step::FailForTime => CommandBody::Fail { cause: "time".into() },
             Step::FailForTask => CommandBody::Fail { cause: "task".into() },
+            Step::Replan => CommandBody::Replan,
         };
         self.send("daemon", body).map(|()| true)
     }
@@ -305,7 +306,7 @@ fn a_stale_report_is_refused_and_a_redone_change_merges() {
     let head = job.record().head.clone();
     job.claim(&merge).unwrap();
     let failed =
-        AttemptOutcome::Failed { kind: FailureKind::MergeConflict, detail: "a/x".into(), trace: None };
+        AttemptOutcome::Failed { kind: FailureKind::CheckFailure, detail: "a/x".into(), trace: None };
     job.report(&merge, failed).unwrap();
     assert_eq!(job.record().head, head, "a failed merge leaves the job branch alone");
     assert_eq!(job.record().tasks[&a].state, TaskState::Ready);

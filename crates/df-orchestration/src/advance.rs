@@ -7,6 +7,7 @@ use df_control_governance as governance;
 use df_control_machine::decide::OUT_OF_BUDGET;
 use df_control_machine::{CommandBody, JobRecord, Step, next_step};
 
+use crate::cause::root_cause;
 use crate::env::command_id_of;
 use crate::{OrchestrationError, Orchestrator};
 
@@ -100,6 +101,7 @@ impl Orchestrator {
                 CommandBody::Fail { cause: "the job's deadline or wall-clock budget has passed".to_owned() }
             }
             Step::FailForTask => CommandBody::Fail { cause: root_cause(record) },
+            Step::Replan => CommandBody::Replan,
         })
     }
 
@@ -151,14 +153,4 @@ fn over_budget(record: &JobRecord) -> String {
         caps.map_or(0, |c| c.tokens.0),
         record.spend.nano_usd
     )
-}
-
-/// One paragraph that names the task, how often it was tried, and what happened last.
-fn root_cause(record: &JobRecord) -> String {
-    let Some(task) = record.failed_task() else { return "a task failed".to_owned() };
-    let source = task.merges.as_ref().and_then(|of| record.tasks.get(of)).unwrap_or(task);
-    let last = source.failures.last().or(task.failures.last());
-    let last = last
-        .map_or("its lease was lost too often".to_owned(), |f| format!("{}: {}", f.kind.as_str(), f.detail));
-    format!("task `{}` ({}) failed after {} attempt(s): {last}", task.slug, task.role.as_str(), task.attempts)
 }

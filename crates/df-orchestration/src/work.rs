@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use df_contract::lease::Work;
 use df_contract::task::{TaskConstraints, TaskInput, TreeRef};
-use df_contract::{AgentTask, Digest, FailureKind, LeaseKind, PlanTask, Role, Source, TaskSlug};
-use df_control_machine::{JobRecord, TaskRecord};
+use df_contract::{AgentTask, Digest, LeaseKind, PlanTask, Role, Source, TaskSlug};
+use df_control_machine::{JobRecord, TaskRecord, retry};
 
 use crate::{OrchestrationConfig, OrchestrationError, grants, report};
 
@@ -30,7 +30,7 @@ pub fn work_of(
             let of = of.ok_or(OrchestrationError::Incomplete("a merge names its task"))?;
             let change = record.tasks.get(&of).and_then(|t| t.output.tree.clone());
             Work::Integrate {
-                task: of,
+                task: plan.slug.clone(),
                 title: plan.title.clone(),
                 head: head()?,
                 change: change.ok_or(OrchestrationError::Incomplete("a merge has a change"))?,
@@ -123,33 +123,15 @@ fn input(record: &JobRecord, task: &TaskRecord, plan: Option<&PlanTask>) -> Task
         previous_failure: previous_failure(task),
         acceptance: record.spec.acceptance.clone(),
         messages: task.messages.clone(),
+        conflict: task.conflict.clone(),
+        replan: record.replan.clone().filter(|_| task.role == Role::Coordinator),
         ..TaskInput::default()
     }
 }
 
-/// The last failure that the next attempt can learn from. An attempt that was lost, or that the model or the machine
-/// let down, starts again with the identical brief, so that a recorded conversation still fits.
+/// The last failure that the next attempt can learn from.
 fn previous_failure(task: &TaskRecord) -> Option<String> {
-    let teaches = |kind: FailureKind| match kind {
-        FailureKind::ToolFailure
-        | FailureKind::CheckFailure
-        | FailureKind::MergeConflict
-        | FailureKind::DependencyRefused
-        | FailureKind::DependencyConflict
-        | FailureKind::ContractBreach
-        | FailureKind::PolicyBreach
-        | FailureKind::LimitReached => true,
-        FailureKind::AgentCrash
-        | FailureKind::ModelUnavailable
-        | FailureKind::ModelRefused
-        | FailureKind::RecordingMismatch
-        | FailureKind::BudgetExhausted
-        | FailureKind::SourceUnreadable
-        | FailureKind::Infrastructure
-        | FailureKind::LeaseExpired
-        | FailureKind::Stalled => false,
-    };
-    let last = task.failures.iter().rev().find(|f| teaches(f.kind))?;
+    let last = task.failures.iter().rev().find(|f| retry::teaches(f.kind))?;
     Some(format!("{}: {}", last.kind.as_str(), last.detail))
 }
 
@@ -161,7 +143,10 @@ pub fn readable_blobs(work: &Work) -> BTreeSet<Digest> {
             Source::Bundle { digest } | Source::Tarball { digest } => BTreeSet::from([digest.clone()]),
             Source::Empty | Source::Path { .. } | Source::Git { .. } => BTreeSet::new(),
         },
-        Work::Agent { task } => BTreeSet::from([tree(&task.base)]),
+        Work::Agent { task } => {
+            let sides = task.input.conflict.iter().flat_map(|c| [tree(&c.theirs), tree(&c.ancestor)]);
+            sides.chain([tree(&task.base)]).collect()
+        }
         Work::Integrate { head, change, .. } => BTreeSet::from([tree(head), tree(change)]),
         Work::Validate { base, head, hidden, .. } => {
             let hidden = hidden.iter().filter_map(|h| h.blob.clone());

@@ -16,21 +16,28 @@ struct Part {
     render: fn() -> String,
 }
 
-const PARTS: [Part; 2] = [
+const PARTS: [Part; 3] = [
     Part { page: "docs/errors/README.md", name: "error codes", render: error_codes },
     Part {
         page: "docs/workflow.md",
         name: "transitions",
         render: df_control_machine::table::render_markdown,
     },
+    Part { page: "docs/workflow.md", name: "failures", render: df_control_machine::retry::render_markdown },
 ];
 
 pub(super) fn all(workspace: &Workspace) -> anyhow::Result<Vec<Generated>> {
-    let page = |part: &Part| {
-        let text = splice(part, &workspace.read_text(part.page)?)?;
-        Ok(Generated { path: part.page.to_owned(), text })
-    };
-    PARTS.iter().map(page).collect()
+    let mut pages: Vec<Generated> = Vec::new();
+    for part in &PARTS {
+        match pages.iter_mut().find(|page| page.path == part.page) {
+            Some(page) => page.text = splice(part, &page.text)?,
+            None => {
+                let text = splice(part, &workspace.read_text(part.page)?)?;
+                pages.push(Generated { path: part.page.to_owned(), text });
+            }
+        }
+    }
+    Ok(pages)
 }
 
 fn error_codes() -> String {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use df_contract::api::{GateView, Spend};
 use df_contract::decision::{ApprovalRule, Decision, Reason, Verdict};
-use df_contract::{Digest, JobSpec, JobState, LeaseKind, Plan, Role, TaskState, TenantId, Timestamp};
+use df_contract::{JobSpec, JobState, LeaseKind, Role, TaskState, TenantId, Timestamp};
 
-use super::{AuditBody, Decided, Draft, steering, tasks};
+use super::{AuditBody, Decided, Draft, planning, steering, tasks};
 use crate::command::{Command, Rejection};
 use crate::job::JobEvent;
-use crate::record::{Approval, ApprovalSubject, JobRecord};
+use crate::record::{Approval, ApprovalSubject, Integration, JobRecord};
 use crate::task::TaskEvent;
 use crate::tasks::Tasks;
 
@@ -57,6 +57,7 @@ pub(super) fn submit(
         raised: None,
         budget_request: None,
         assigned: Arc::default(),
+        root_cause: None,
         tasks: Tasks::default(),
     };
     let mut draft = Draft::of(&record, command.at);
@@ -100,13 +101,13 @@ pub(super) fn decided(
 }
 
 /// The ids of the rules that led to `verdict`, for causes.
-fn rules(reasons: &[Reason], verdict: Verdict) -> String {
+pub(super) fn rules(reasons: &[Reason], verdict: Verdict) -> String {
     let ids: BTreeSet<&str> =
         reasons.iter().filter(|r| r.verdict == verdict).map(|r| r.rule.as_str()).collect();
     ids.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-fn ask(
+pub(super) fn ask(
     draft: &mut Draft,
     subject: ApprovalSubject,
     rule: &ApprovalRule,
@@ -206,7 +207,7 @@ fn granted(draft: &mut Draft, subject: ApprovalSubject) -> Result<(), Rejection>
             Ok(())
         }
         ApprovalSubject::Plan => match draft.record.proposed_plan.take() {
-            Some(plan) => accept_plan(draft, plan),
+            Some(plan) => planning::accept_plan(draft, plan),
             None => Err(draft.not_now("vote", "the plan that waited is gone")),
         },
     }
@@ -221,82 +222,8 @@ pub(super) fn expire(draft: &mut Draft) -> Result<(), Rejection> {
     draft.job(JobEvent::ApprovalExpired, "nobody approved in time")
 }
 
-pub(super) fn start_planning(draft: &mut Draft) -> Result<(), Rejection> {
-    draft.job(JobEvent::PlanningStarted, "")?;
-    match draft.record.spec.plan.clone().map(Arc::new) {
-        Some(plan) => propose(draft, plan),
-        None => {
-            let task = tasks::single("plan", LeaseKind::Agent, Role::Coordinator, "Plan the work")?;
-            draft.create(task)
-        }
-    }
-}
-
-/// Puts a plan before the plan gate.
-pub(super) fn propose(draft: &mut Draft, plan: Arc<Plan>) -> Result<(), Rejection> {
-    let digest = df_contract::digest_json(plan.as_ref()).map_err(|e| Rejection::Contract(e.to_string()))?;
-    draft.record.plan_digest = Some(digest);
-    draft.record.proposed_plan = Some(plan);
-    Ok(())
-}
-
-pub(super) fn judge_plan(
-    draft: &mut Draft,
-    digest: &Digest,
-    verdict: Verdict,
-    reasons: &[Reason],
-    rule: &ApprovalRule,
-    expires_at: Timestamp,
-) -> Result<(), Rejection> {
-    if draft.record.state != JobState::TaskPlanning || draft.record.plan_digest.as_ref() != Some(digest) {
-        return Err(draft.not_now("judge_plan", "this plan is not the one that waits"));
-    }
-    let Some(plan) = draft.record.proposed_plan.clone() else {
-        return Err(draft.not_now("judge_plan", "no plan waits"));
-    };
-    let names = reasons.iter().map(|r| r.rule.clone()).collect();
-    draft.note(AuditBody::PlanJudged { plan: digest.clone(), verdict, rules: names });
-    match verdict {
-        Verdict::Approved => {
-            draft.record.proposed_plan = None;
-            draft.job(JobEvent::PlanAccepted, "")?;
-            accept_plan(draft, plan)
-        }
-        Verdict::NeedsApproval => {
-            ask(draft, ApprovalSubject::Plan, rule, expires_at, &rules(reasons, Verdict::NeedsApproval))
-        }
-        Verdict::Rejected => {
-            let told: Vec<&str> = reasons.iter().map(|r| r.message.as_str()).collect();
-            fail(draft, &format!("the plan was refused: {}", told.join("; ")))
-        }
-    }
-}
-
-fn accept_plan(draft: &mut Draft, plan: Arc<Plan>) -> Result<(), Rejection> {
-    let digest = draft.record.plan_digest.clone().unwrap_or_else(Digest::zero);
-    draft.note(AuditBody::PlanAccepted {
-        plan: digest,
-        tasks: plan.tasks.len().try_into().unwrap_or(u32::MAX),
-    });
-    let waves =
-        plan.layers().map_err(|_| Rejection::Contract("the plan goes round in a circle".to_owned()))?;
-    let mut before = BTreeSet::new();
-    for wave in &waves {
-        let mut merges = BTreeSet::new();
-        for task in plan.tasks.iter().filter(|t| wave.contains(&t.slug)) {
-            let (work, merge) = tasks::of_plan(task, before.clone())?;
-            merges.insert(merge.slug.clone());
-            draft.create(work)?;
-            draft.create(merge)?;
-        }
-        before.append(&mut merges);
-    }
-    draft.record.plan = Some(plan);
-    Ok(())
-}
-
 pub(super) fn start_validation(draft: &mut Draft) -> Result<(), Rejection> {
-    if !draft.record.all_succeeded(LeaseKind::Integrate) {
+    if draft.record.integration() != Integration::Done {
         return Err(draft.not_now("start_validation", "not every change is merged"));
     }
     draft.job(JobEvent::ValidationStarted, "")?;
@@ -337,7 +264,10 @@ fn rework(draft: &mut Draft, gates: &[GateView]) -> Result<(), Rejection> {
     draft.record.reworks += 1;
     draft.job(JobEvent::GateRefused, &found)?;
     let task = tasks::rework(draft.record.reworks, &plan, &draft.record.spec, &found)?;
-    let (work, merge) = tasks::of_plan(&task, BTreeSet::new())?;
+    let (mut work, mut merge) = tasks::of_plan(&task)?;
+    let wave = draft.record.tasks.values().map(|t| t.wave).max().unwrap_or(0) + 1;
+    (work.wave, merge.wave) = (wave, wave);
+    (work.rank, merge.rank) = (2, 1);
     draft.create(work)?;
     draft.create(merge)
 }
@@ -381,7 +311,9 @@ pub(super) fn complete(draft: &mut Draft) -> Result<(), Rejection> {
     }
     let artefacts = draft.record.artefacts.clone();
     draft.note(AuditBody::Delivered { artefacts });
-    draft.job(JobEvent::Delivered, "")
+    let left_out: Vec<String> = draft.record.left_out().map(|t| format!("`{}`", t.slug)).collect();
+    let cause = if left_out.is_empty() { String::new() } else { format!("without {}", left_out.join(", ")) };
+    draft.job(JobEvent::Delivered, &cause)
 }
 
 /// Pauses: running attempts are taken back, so that money stops at once.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use df_contract::{JobSpec, LeaseKind, Plan, PlanTask, Role, TaskSlug};
+use df_contract::task::Conflict;
+use df_contract::{JobSpec, LeaseKind, OnFailure, Plan, PlanTask, Role, TaskSlug};
 
 use crate::command::Rejection;
-use crate::record::TaskRecord;
+use crate::record::{self, TaskRecord};
 
 fn slug(text: &str) -> Result<TaskSlug, Rejection> {
     text.parse().map_err(|e: df_contract::IdError| Rejection::Contract(e.to_string()))
@@ -17,20 +18,16 @@ pub(super) fn single(name: &str, kind: LeaseKind, role: Role, title: &str) -> Re
 }
 
 /// The merge task of a plan's task.
-pub(super) fn merge_slug(task: &TaskSlug) -> Result<TaskSlug, Rejection> {
-    slug(&format!("integrate.{task}"))
+fn merge_slug(task: &TaskSlug) -> Result<TaskSlug, Rejection> {
+    record::merge_slug(task).ok_or_else(|| Rejection::Contract(format!("`{task}` is too long a slug")))
 }
 
-/// A plan's task as two: the agent's work, which waits for the merges of every earlier wave, and its own merge.
-///
-/// A plan runs in waves (the layers of its graph), so that what an agent finds in its tree follows from the plan
-/// alone and not from who was faster: only then can a run be replayed against a recorded conversation.
-pub(super) fn of_plan(
-    task: &PlanTask,
-    waits: BTreeSet<TaskSlug>,
-) -> Result<(TaskRecord, TaskRecord), Rejection> {
+/// A plan's task as two: the agent's work, which waits for the merges of what it builds on, and its own merge.
+pub(super) fn of_plan(task: &PlanTask) -> Result<(TaskRecord, TaskRecord), Rejection> {
+    let waits: BTreeSet<TaskSlug> = task.depends_on.iter().map(merge_slug).collect::<Result<_, _>>()?;
     let mut work = TaskRecord::new(task.slug.clone(), LeaseKind::Agent, task.role, task.title.clone(), waits);
     work.plan_task = Some(task.clone());
+    work.agent.clone_from(&task.agent);
     let title = format!("Merge: {}", task.title);
     let after = BTreeSet::from([task.slug.clone()]);
     let mut merge =
@@ -38,6 +35,17 @@ pub(super) fn of_plan(
     merge.merges = Some(task.slug.clone());
     merge.plan_task = Some(task.clone());
     Ok((work, merge))
+}
+
+/// The task that resolves the conflict between the job branch and the change of the plan's task `of`.
+pub(super) fn resolve(number: usize, of: &PlanTask, conflict: Conflict) -> Result<TaskRecord, Rejection> {
+    let title = format!("Merge conflict: {}", of.title);
+    let slug = slug(&format!("resolve.{}.{number}", of.slug))?;
+    let mut task = TaskRecord::new(slug, LeaseKind::Agent, of.role, title, BTreeSet::new());
+    task.plan_task = Some(of.clone());
+    task.agent.clone_from(&of.agent);
+    task.conflict = Some(conflict);
+    Ok(task)
 }
 
 /// The task that answers a refusal by the output gate: may write what any task of the plan could.
@@ -58,6 +66,7 @@ pub(super) fn rework(number: u32, plan: &Plan, spec: &JobSpec, found: &str) -> R
         tokens: None,
         nano_usd: None,
         agent: None,
-        on_failure: None,
+        // What the gate refused is not to go out: without it there is no job.
+        on_failure: Some(OnFailure::Fail),
     })
 }

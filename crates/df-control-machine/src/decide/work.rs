@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use df_contract::api::{FailureView, Spend};
+use df_contract::api::Spend;
 use df_contract::task::{AgentStatus, Product};
 use df_contract::{
-    AttemptId, AttemptOutcome, CheckResult, FailureKind, JobState, LeaseKind, PlanLimits, Role, SessionId,
-    TaskSlug, TaskState, Timestamp,
+    AttemptId, AttemptOutcome, CheckResult, FailureKind, JobState, LeaseKind, Role, SessionId, TaskSlug,
+    TaskState, Timestamp,
 };
 
-use super::{AuditBody, Draft, OUT_OF_BUDGET, governing};
+use super::{AuditBody, Draft, failing, planning};
 use crate::command::{Command, Rejection, ReturnCause};
-use crate::retry;
 use crate::task::TaskEvent;
 
 /// Most bytes kept of a text that a worker reports. The whole is in the attempt's trace.
@@ -96,21 +95,13 @@ pub(super) fn give_back(
 ) -> Result<(), Rejection> {
     fence(draft, slug, epoch)?;
     match cause {
-        ReturnCause::SessionEnded | ReturnCause::NotMade => lost(draft, slug, detail),
+        ReturnCause::SessionEnded | ReturnCause::NotMade => failing::lost(draft, slug, detail),
         ReturnCause::Drained => draft.task(slug, TaskEvent::Returned, detail),
-        ReturnCause::Deadline => failed(draft, slug, FailureKind::LimitReached, detail, seed_of(command)),
-        ReturnCause::Stalled => failed(draft, slug, FailureKind::Stalled, detail, seed_of(command)),
+        ReturnCause::Deadline => {
+            failing::failed(draft, slug, FailureKind::LimitReached, detail, seed_of(command))
+        }
+        ReturnCause::Stalled => failing::failed(draft, slug, FailureKind::Stalled, detail, seed_of(command)),
     }
-}
-
-/// A lease that was lost is nobody's failure, but a task that loses every worker that takes it must end.
-fn lost(draft: &mut Draft, slug: &TaskSlug, detail: &str) -> Result<(), Rejection> {
-    let task = draft.record.tasks.get_mut(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
-    task.lost_leases += 1;
-    if task.lost_leases > retry::MAX_LOST_LEASES {
-        return give_up(draft, slug, FailureKind::LeaseExpired, detail);
-    }
-    draft.task(slug, TaskEvent::Returned, detail)
 }
 
 /// The seed of the jitter: the command's own randomness.
@@ -135,21 +126,21 @@ pub(super) fn report(
         task.output.sandbox_layers = layers.iter().take(MAX_REPORTED).map(|l| clipped(l)).collect();
     }
     match outcome {
-        AttemptOutcome::Succeeded { product } => match breach(draft.task_ref(slug)?, product) {
-            Some(breach) => failed(draft, slug, FailureKind::ContractBreach, &breach, 0),
+        AttemptOutcome::Succeeded { product } => match breach(draft, draft.task_ref(slug)?, product) {
+            Some(breach) => failing::failed(draft, slug, FailureKind::ContractBreach, &breach, 0),
             None => succeed(draft, slug, product),
         },
         AttemptOutcome::Failed { kind, detail, trace } => {
             if let Some(task) = draft.record.tasks.get_mut(slug) {
                 task.output.trace.clone_from(trace);
             }
-            failed(draft, slug, *kind, &clipped(detail), seed_of(command))
+            failing::failed(draft, slug, *kind, &clipped(detail), seed_of(command))
         }
     }
 }
 
 /// What is wrong with a product as such: a result that breaks its contract is a failed attempt, with the reason.
-fn breach(task: &crate::TaskRecord, product: &Product) -> Option<String> {
+fn breach(draft: &Draft, task: &crate::TaskRecord, product: &Product) -> Option<String> {
     let coordinates = task.role == Role::Coordinator;
     let (fits, result) = match product {
         Product::Intake { .. } => (task.kind == LeaseKind::Intake, None),
@@ -172,8 +163,8 @@ fn breach(task: &crate::TaskRecord, product: &Product) -> Option<String> {
         }
     }
     let Product::Plan { plan, .. } = product else { return None };
-    let found = plan.validate(&PlanLimits::COORDINATOR);
-    found.first().map(|first| clipped(&format!("the plan is not valid: {first}")))
+    let why = planning::whole_plan(&draft.record, plan).err()?;
+    Some(clipped(&format!("the plan is not valid: {why}")))
 }
 
 fn succeed(draft: &mut Draft, slug: &TaskSlug, product: &Product) -> Result<(), Rejection> {
@@ -189,7 +180,8 @@ fn succeed(draft: &mut Draft, slug: &TaskSlug, product: &Product) -> Result<(), 
         }
         (LeaseKind::Agent, Product::Plan { plan, result }) if role == Role::Coordinator => {
             trace = note_result(draft, slug, result);
-            governing::propose(draft, Arc::new(plan.clone()))?;
+            let whole = planning::whole_plan(&draft.record, plan).map_err(Rejection::Contract)?;
+            planning::propose(draft, Arc::new(whole))?;
         }
         (LeaseKind::Agent, Product::Change { tree, result }) if role != Role::Coordinator => {
             trace = note_result(draft, slug, result);
@@ -201,6 +193,8 @@ fn succeed(draft: &mut Draft, slug: &TaskSlug, product: &Product) -> Result<(), 
             note_tree(draft, slug, tree);
             if let Some(task) = draft.record.tasks.get_mut(slug) {
                 task.output.checks = clipped_checks(checks);
+                let of = task.plan_task.as_ref().map(|p| p.slug.clone());
+                draft.record.integrated.extend(of);
             }
             trees.push(tree.clone());
         }
@@ -245,81 +239,6 @@ fn note_result(
 fn note_tree(draft: &mut Draft, slug: &TaskSlug, tree: &df_contract::task::TreeRef) {
     if let Some(task) = draft.record.tasks.get_mut(slug) {
         task.output.tree = Some(tree.clone());
-    }
-}
-
-fn failed(
-    draft: &mut Draft,
-    slug: &TaskSlug,
-    kind: FailureKind,
-    detail: &str,
-    seed: u64,
-) -> Result<(), Rejection> {
-    if kind == FailureKind::BudgetExhausted {
-        draft.task(slug, TaskEvent::Returned, detail)?;
-        return governing::pause(draft, &format!("{OUT_OF_BUDGET}: {detail}"));
-    }
-    let merges = draft.task_ref(slug)?.merges.clone();
-    if let (Some(of), FailureKind::MergeConflict | FailureKind::CheckFailure) = (&merges, kind) {
-        return redo_change(draft, slug, of, kind, detail);
-    }
-    let failures = note_failure(draft, slug, kind, detail)?;
-    if failures >= retry::rule(kind).attempts {
-        return give_up(draft, slug, kind, detail);
-    }
-    let wait = retry::backoff(kind, failures, seed);
-    let not_before = draft.at.plus(wait);
-    if let Some(task) = draft.record.tasks.get_mut(slug) {
-        task.not_before = not_before;
-    }
-    draft.task(slug, TaskEvent::Retried, &format!("{}: {detail}", kind.as_str()))
-}
-
-/// A merge that conflicts or breaks checks leaves the job branch alone; the change is made again on the new head.
-fn redo_change(
-    draft: &mut Draft,
-    merge: &TaskSlug,
-    of: &TaskSlug,
-    kind: FailureKind,
-    detail: &str,
-) -> Result<(), Rejection> {
-    let failures = note_failure(draft, of, kind, detail)?;
-    if failures >= retry::rule(kind).attempts {
-        return give_up(draft, merge, kind, detail);
-    }
-    let cause = format!("{}: {detail}", kind.as_str());
-    draft.task(merge, TaskEvent::Requeued, &cause)?;
-    draft.task(of, TaskEvent::Reopened, &cause)
-}
-
-/// Remembers the failure; answers how many of its kind the task has had.
-fn note_failure(
-    draft: &mut Draft,
-    slug: &TaskSlug,
-    kind: FailureKind,
-    detail: &str,
-) -> Result<u32, Rejection> {
-    let task = draft.record.tasks.get_mut(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
-    task.failures.push(FailureView { kind, detail: detail.to_owned() });
-    Ok(task.failures.iter().filter(|f| f.kind == kind).count().try_into().unwrap_or(u32::MAX))
-}
-
-/// The task fails for good; whatever waits for it is skipped.
-fn give_up(draft: &mut Draft, slug: &TaskSlug, kind: FailureKind, detail: &str) -> Result<(), Rejection> {
-    draft.task(slug, TaskEvent::Failed, &format!("{}: {detail}", kind.as_str()))?;
-    loop {
-        let tasks = &draft.record.tasks;
-        let dead = |s: &TaskSlug| {
-            tasks.get(s).is_some_and(|t| matches!(t.state, TaskState::Failed | TaskState::Skipped))
-        };
-        let next = tasks
-            .values()
-            .find(|t| t.state == TaskState::Pending && t.depends_on.iter().any(dead))
-            .map(|t| t.slug.clone());
-        match next {
-            Some(next) => draft.task(&next, TaskEvent::Skipped, "what it builds on failed")?,
-            None => return Ok(()),
-        }
     }
 }
 

@@ -151,6 +151,7 @@ pub(crate) fn step_body(record: &JobRecord, now: Timestamp, verdict: Verdict) ->
         Step::PauseForBudget => CommandBody::Pause { cause: "budget".into() },
         Step::FailForTime => CommandBody::Fail { cause: "time".into() },
         Step::FailForTask => CommandBody::Fail { cause: "task".into() },
+        Step::Replan => CommandBody::Replan,
     })
 }
 

@@ -1,0 +1,196 @@
+//! What becomes of a failure: another attempt, a conflict to resolve, or the end of the task and of what builds on it.
+
+use std::collections::BTreeMap;
+
+use df_contract::api::FailureView;
+use df_contract::task::Conflict;
+use df_contract::{FailureKind, OnFailure, TaskSlug, TaskState};
+
+use super::{Draft, OUT_OF_BUDGET, governing, tasks};
+use crate::command::Rejection;
+use crate::record::{FailureNote, JobRecord, TaskRecord};
+use crate::retry;
+use crate::task::TaskEvent;
+
+/// A lease that was lost is nobody's failure, but a task that loses every worker that takes it must end.
+pub(super) fn lost(draft: &mut Draft, slug: &TaskSlug, detail: &str) -> Result<(), Rejection> {
+    let most = retry::rule_for(&draft.record.spec, FailureKind::LeaseExpired).attempts;
+    let task = draft.record.tasks.get_mut(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
+    task.lost_leases += 1;
+    if task.lost_leases >= most {
+        return give_up(draft, slug, FailureKind::LeaseExpired, detail);
+    }
+    draft.task(slug, TaskEvent::Returned, detail)
+}
+
+/// The attempt that holds `slug` failed of itself.
+pub(super) fn failed(
+    draft: &mut Draft,
+    slug: &TaskSlug,
+    kind: FailureKind,
+    detail: &str,
+    seed: u64,
+) -> Result<(), Rejection> {
+    if kind == FailureKind::BudgetExhausted {
+        draft.task(slug, TaskEvent::Returned, detail)?;
+        return governing::pause(draft, &format!("{OUT_OF_BUDGET}: {detail}"));
+    }
+    let merges = draft.task_ref(slug)?.merges.clone();
+    match (merges, kind) {
+        (Some(of), FailureKind::MergeConflict) => return resolve(draft, slug, &of, detail),
+        (Some(of), FailureKind::CheckFailure) => return redo_change(draft, slug, &of, detail),
+        (Some(_) | None, _) => {}
+    }
+    let failures = note_failure(draft, slug, kind, detail)?;
+    let rule = retry::rule_for(&draft.record.spec, kind);
+    if failures >= rule.attempts {
+        return give_up(draft, slug, kind, detail);
+    }
+    if let Some(spent) = spent_its_share(&draft.record, slug, rule.budget_percent) {
+        return give_up(draft, slug, kind, &format!("{detail}\n{spent}"));
+    }
+    let not_before = draft.at.plus(retry::backoff(rule, failures, seed));
+    if let Some(task) = draft.record.tasks.get_mut(slug) {
+        task.not_before = not_before;
+    }
+    draft.task(slug, TaskEvent::Retried, &format!("{}: {detail}", kind.as_str()))
+}
+
+/// Why the tokens that the task has used leave no room for another attempt.
+fn spent_its_share(record: &JobRecord, slug: &TaskSlug, percent: u32) -> Option<String> {
+    let task = record.tasks.get(slug)?;
+    let (slice, spent) = (record.slice(task)?.0, task.spend.tokens().0);
+    let limit = u128::from(slice) * u128::from(percent) / 100;
+    (spent > 0 && u128::from(spent) >= limit).then(|| {
+        format!("no further attempt: {spent} of the task's {slice} tokens are used, an attempt begins below {limit}")
+    })
+}
+
+/// A change that does not fit the job branch becomes a task of its own, which is given both sides and what they
+/// began from; its result is what is merged then.
+fn resolve(draft: &mut Draft, merge: &TaskSlug, of: &TaskSlug, detail: &str) -> Result<(), Rejection> {
+    let kind = FailureKind::MergeConflict;
+    let waiting = draft.task_ref(merge)?;
+    let (wave, rank) = (waiting.wave, waiting.rank + 1);
+    let plan_task = waiting.plan_task.clone().ok_or_else(|| Rejection::TaskUnknown(of.clone()))?;
+    let failures = note_failure(draft, &plan_task.slug, kind, detail)?;
+    if failures >= retry::rule_for(&draft.record.spec, kind).attempts {
+        return give_up(draft, merge, kind, detail);
+    }
+    let change = draft.task_ref(of)?;
+    let (Some(theirs), Some(ancestor)) = (change.output.tree.clone(), change.base.clone()) else {
+        return give_up(draft, merge, kind, detail);
+    };
+    let number = resolves_of(&draft.record, &plan_task.slug) + 1;
+    let conflict = Conflict { of: plan_task.slug.clone(), theirs, ancestor, detail: detail.to_owned() };
+    let mut task = tasks::resolve(number, &plan_task, conflict)?;
+    (task.wave, task.rank) = (wave, rank);
+    draft.task(merge, TaskEvent::Requeued, &format!("{}: {detail}", kind.as_str()))?;
+    if let Some(waiting) = draft.record.tasks.get_mut(merge) {
+        waiting.depends_on.insert(task.slug.clone());
+        waiting.merges = Some(task.slug.clone());
+    }
+    draft.create(task)
+}
+
+fn resolves_of(record: &JobRecord, of: &TaskSlug) -> usize {
+    let about = |t: &&TaskRecord| t.conflict.as_ref().is_some_and(|c| c.of == *of);
+    record.tasks.values().filter(about).count()
+}
+
+/// A merge that breaks checks leaves the job branch where it was; it is the change's failure, and the change is made
+/// again on the new head.
+fn redo_change(draft: &mut Draft, merge: &TaskSlug, of: &TaskSlug, detail: &str) -> Result<(), Rejection> {
+    let kind = FailureKind::CheckFailure;
+    let failures = note_failure(draft, of, kind, detail)?;
+    let rule = retry::rule_for(&draft.record.spec, kind);
+    if failures >= rule.attempts {
+        return give_up(draft, merge, kind, detail);
+    }
+    if let Some(spent) = spent_its_share(&draft.record, of, rule.budget_percent) {
+        return give_up(draft, merge, kind, &format!("{detail}\n{spent}"));
+    }
+    let cause = format!("{}: {detail}", kind.as_str());
+    draft.task(merge, TaskEvent::Requeued, &format!("the merge of `{of}` was undone: {cause}"))?;
+    draft.task(of, TaskEvent::Reopened, &cause)
+}
+
+/// Remembers the failure; answers how many of its kind the task has had.
+fn note_failure(
+    draft: &mut Draft,
+    slug: &TaskSlug,
+    kind: FailureKind,
+    detail: &str,
+) -> Result<u32, Rejection> {
+    let task = draft.record.tasks.get_mut(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
+    task.failures.push(FailureView { kind, detail: detail.to_owned() });
+    Ok(task.failures.iter().filter(|f| f.kind == kind).count().try_into().unwrap_or(u32::MAX))
+}
+
+/// The task fails for good. What builds on it is skipped, unless the rest is to be planned anew.
+fn give_up(draft: &mut Draft, slug: &TaskSlug, kind: FailureKind, detail: &str) -> Result<(), Rejection> {
+    let alone = draft.record.failed_task().is_none();
+    let policy = draft.record.on_failure_of(draft.task_ref(slug)?);
+    draft.task(slug, TaskEvent::Failed, &format!("{}: {detail}", kind.as_str()))?;
+    if draft.record.root_cause.is_none() || (alone && policy != OnFailure::Skip) {
+        draft.record.root_cause = Some(attributed(&draft.record, slug, kind, detail));
+    }
+    match policy {
+        OnFailure::Fail => skip_dependents(draft, slug),
+        OnFailure::Skip => {
+            if let Some(task) = draft.record.tasks.get_mut(slug) {
+                task.tolerated = true;
+            }
+            skip_dependents(draft, slug)?;
+            draft.unblock()
+        }
+        OnFailure::Replan => Ok(()),
+    }
+}
+
+fn attributed(record: &JobRecord, slug: &TaskSlug, kind: FailureKind, detail: &str) -> FailureNote {
+    let of = record.tasks.get(slug).and_then(|t| t.plan_task.as_ref()).map_or(slug, |p| &p.slug);
+    let attempts = record.tasks.get(of).map_or(0, |t| t.attempts);
+    FailureNote { task: of.clone(), kind, detail: detail.to_owned(), attempts }
+}
+
+/// Skips all that waits for `slug`, directly or not.
+fn skip_dependents(draft: &mut Draft, slug: &TaskSlug) -> Result<(), Rejection> {
+    let mut waiting: BTreeMap<&TaskSlug, Vec<&TaskSlug>> = BTreeMap::new();
+    for task in draft.record.tasks.values().filter(|t| t.state == TaskState::Pending) {
+        for on in &task.depends_on {
+            waiting.entry(on).or_default().push(&task.slug);
+        }
+    }
+    let mut dead: Vec<TaskSlug> = waiting.remove(slug).into_iter().flatten().cloned().collect();
+    let mut next = 0;
+    while let Some(one) = dead.get(next) {
+        let more: Vec<TaskSlug> = waiting.remove(one).into_iter().flatten().cloned().collect();
+        dead.extend(more);
+        next += 1;
+    }
+    for one in dead {
+        // Two ways may lead to it.
+        if draft.task_ref(&one)?.state == TaskState::Pending {
+            draft.task(&one, TaskEvent::Skipped, &format!("it builds on `{slug}`, which failed"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends what a new plan drops.
+pub(super) fn drop_unfinished(draft: &mut Draft) -> Result<(), Rejection> {
+    let planned = |t: &&TaskRecord| t.plan_task.is_some();
+    let open = |t: &&TaskRecord| !crate::task::is_ended(t.state);
+    let dropped: Vec<TaskSlug> =
+        draft.record.tasks.values().filter(planned).filter(open).map(|t| t.slug.clone()).collect();
+    dropped.iter().try_for_each(|slug| draft.task(slug, TaskEvent::Cancelled, "dropped by re-planning"))?;
+    let failed = draft.record.tasks.values().filter(|t| t.state == TaskState::Failed);
+    let failed: Vec<TaskSlug> = failed.map(|t| t.slug.clone()).collect();
+    for slug in failed {
+        if let Some(task) = draft.record.tasks.get_mut(&slug) {
+            task.tolerated = true;
+        }
+    }
+    Ok(())
+}
