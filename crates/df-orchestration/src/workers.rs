@@ -37,6 +37,9 @@ impl Orchestrator {
             capacity: open.capacity,
             last_heartbeat: now,
             expires_at: now.plus(SESSION_TTL),
+            labels: open.labels,
+            tiers: open.tiers,
+            runtimes: open.runtimes,
         };
         self.inner.store.session_open(row).await?;
         Ok(SessionOpened { session, class, ttl_ms: SESSION_TTL, heartbeat_every_ms: HEARTBEAT_EVERY })

@@ -175,6 +175,24 @@ fn keep_line(
     tx.rows.event_insert(&JobEventView { job: held.job, seq: count.event_seq, at: now, event })
 }
 
+/// Leaves a trace of a result that came too late. Nothing else of the job changes; only tasks that are there are
+/// spoken of, and no more often than progress is.
+pub(crate) fn note_stale(tx: &mut Tx<'_>, held: &HeldLease, now: Timestamp) -> Kept<()> {
+    let Some(lease) = tx.rows.lease(held.job, &held.slug)? else { return Ok(()) };
+    let count = tx.rows.progress_count(held.job)?;
+    if count.kept >= MAX_PROGRESS_PER_JOB {
+        return Ok(());
+    }
+    let count = ProgressCount { kept: count.kept + 1, event_seq: count.event_seq + 1 };
+    let event = EventKind::StaleResult { slug: held.slug.clone(), held: held.epoch, current: lease.epoch };
+    let event = JobEventView { job: held.job, seq: count.event_seq, at: now, event };
+    tx.rows.event_insert(&event)?;
+    tx.count_write(held.job, count)?;
+    tx.changed.insert(held.job);
+    tx.events.push(event);
+    Ok(())
+}
+
 fn shortened(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_PROGRESS_BYTES)]
 }

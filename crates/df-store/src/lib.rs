@@ -7,6 +7,7 @@
 //! What this crate deliberately does not know: what is legal (decide() does), what time it is, how ids are made,
 //! HTTP, accounts and budgets of the proxy. Nothing here notifies: [`Store::subscribe`] is a hint.
 
+mod agents;
 mod blob;
 mod cache;
 mod error;
@@ -22,6 +23,7 @@ mod store;
 mod transition;
 mod upkeep;
 
+pub use agents::{AgentChange, AgentKey, AgentLogRow, By, MAX_AGENT_VERSIONS, Registered};
 pub use blob::{BlobError, BlobStore, BlobWriter};
 pub use error::{Refused, StoreError};
 pub use export::{AuditExport, audit_export};

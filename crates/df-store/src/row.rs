@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use df_contract::agent::Runtime;
 use df_contract::api::KeyView;
+use df_contract::lease::SessionOpen;
 use df_contract::{
-    AttemptId, CommandId, Digest, DurationMs, JobId, JobState, KeyId, LeaseKind, Role, SessionId, TaskSlug,
-    TaskState, TenantId, Timestamp, WorkerClass,
+    AttemptId, CommandId, Digest, DurationMs, JobId, JobState, KeyId, LeaseKind, Role, SandboxTier,
+    SessionId, TaskSlug, TaskState, TenantId, Timestamp, WorkerClass,
 };
 use df_control_audit::Tip;
 use df_control_machine::{Effect, JobRecord, TaskRecord};
@@ -35,6 +37,24 @@ pub struct SessionRow {
     pub capacity: u32,
     pub last_heartbeat: Timestamp,
     pub expires_at: Timestamp,
+    /// What the operator says of the worker; tasks may ask for labels.
+    #[serde(default)]
+    pub labels: BTreeSet<String>,
+    /// Sandbox tiers it can enforce.
+    #[serde(default = "default_tiers")]
+    pub tiers: BTreeSet<SandboxTier>,
+    /// Runtimes of agents it can run.
+    #[serde(default = "default_runtimes")]
+    pub runtimes: BTreeSet<Runtime>,
+}
+
+/// Of a session that was opened before sessions said so.
+fn default_tiers() -> BTreeSet<SandboxTier> {
+    SessionOpen::plain("", 0).tiers
+}
+
+fn default_runtimes() -> BTreeSet<Runtime> {
+    SessionOpen::plain("", 0).runtimes
 }
 
 /// An API or worker key. The secret itself is never kept.

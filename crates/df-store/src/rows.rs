@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use df_contract::agent::RegisteredAgent;
 use df_contract::api::JobSummary;
 use df_contract::{
-    CommandId, Digest, JobEventView, JobId, JobState, KeyId, LeaseKind, SessionId, TaskSlug, Timestamp,
+    AgentName, CommandId, Digest, JobEventView, JobId, JobState, KeyId, LeaseKind, SessionId, TaskSlug,
+    TenantId, Timestamp,
 };
 use df_control_audit::AuditRecord;
 use df_control_machine::Effect;
 
 use crate::StoreError;
+use crate::agents::{AgentKey, AgentLogRow};
 use crate::row::{CommandRow, JobFilter, JobRow, KeyRow, LeaseRow, OutboxRow, ProgressCount, SessionRow};
 
 pub(crate) type Kept<T> = Result<T, StoreError>;
@@ -47,7 +50,8 @@ pub(crate) trait Rows: crate::upkeep::Upkeep {
     /// before `stalled`.
     fn leases_ended(&self, now: Timestamp, stalled: Timestamp, limit: u32) -> Kept<Vec<LeaseRow>>;
     fn progress_count(&self, job: JobId) -> Kept<ProgressCount>;
-    fn progress_write(&mut self, lease: &LeaseRow, count: ProgressCount) -> Kept<()>;
+    fn count_write(&mut self, job: JobId, count: ProgressCount) -> Kept<()>;
+    fn progress_write(&mut self, lease: &LeaseRow) -> Kept<()>;
 
     fn session(&self, id: SessionId) -> Kept<Option<SessionRow>>;
     fn session_write(&mut self, row: &SessionRow) -> Kept<()>;
@@ -58,6 +62,18 @@ pub(crate) trait Rows: crate::upkeep::Upkeep {
     fn key_by_hash(&self, hash: &Digest) -> Kept<Option<KeyRow>>;
     fn keys(&self) -> Kept<Vec<KeyRow>>;
     fn key_revoke(&mut self, id: KeyId) -> Kept<bool>;
+
+    fn agent_insert(&mut self, agent: &RegisteredAgent) -> Kept<()>;
+    fn agent(&self, key: &AgentKey) -> Kept<Option<RegisteredAgent>>;
+    /// Those of a tenant and everybody's, or all; by name, then by time of registration.
+    fn agents(&self, tenant: Option<&TenantId>) -> Kept<Vec<RegisteredAgent>>;
+    fn agent_count(&self, tenant: Option<&TenantId>) -> Kept<u32>;
+    fn agent_enable(&mut self, key: &AgentKey, enabled: bool) -> Kept<()>;
+    fn agent_pin(&mut self, tenant: &TenantId, name: &AgentName, digest: Option<&Digest>) -> Kept<()>;
+    fn agent_pins(&self, tenant: &TenantId) -> Kept<BTreeMap<AgentName, Digest>>;
+    /// Numbers the line by itself.
+    fn agent_log_insert(&mut self, line: &AgentLogRow) -> Kept<()>;
+    fn agent_log(&self, after: u64, limit: u32) -> Kept<Vec<AgentLogRow>>;
 
     fn meta(&self, name: &str) -> Kept<Option<String>>;
     fn meta_write(&mut self, name: &str, value: &str) -> Kept<()>;

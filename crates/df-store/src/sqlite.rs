@@ -3,6 +3,7 @@
 //! Write-ahead log with `synchronous=FULL`: what is acknowledged survives a power cut. One connection writes, in
 //! groups; a few read. The directory belongs to one process, which holds a lock on it.
 
+mod agents;
 mod cells;
 mod documents;
 mod export;

@@ -211,6 +211,15 @@ impl Store {
     }
 }
 
+/// Results that came too late.
+impl Store {
+    /// Says in the job's events that a result under `held` was refused because the lease had ended. Does nothing for
+    /// tasks that are not there.
+    pub async fn note_stale(&self, held: HeldLease, now: Timestamp) -> Result<(), StoreError> {
+        self.owner.call(move |tx| lease::note_stale(tx, &held, now)).await
+    }
+}
+
 /// Outbox, keys, and small facts.
 impl Store {
     /// Effects still to be done, oldest first.

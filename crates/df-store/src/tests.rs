@@ -47,6 +47,8 @@ macro_rules! conformance {
                 progress_of_a_job_is_bounded,
                 a_wild_progress_number_is_refused,
                 a_panic_undoes_one_operation,
+                a_stale_result_leaves_a_trace_and_nothing_else,
+                agents_are_kept_by_version,
                 events_have_no_gaps,
                 every_version_has_audit_records_that_verify,
                 effects_wait_in_the_outbox,

@@ -43,8 +43,13 @@ impl Tx<'_> {
     }
 
     pub(crate) fn progress_write(&mut self, lease: &LeaseRow, count: ProgressCount) -> Kept<()> {
-        self.cache.events_moved(lease.job, count.event_seq);
-        self.rows.progress_write(lease, count)
+        self.count_write(lease.job, count)?;
+        self.rows.progress_write(lease)
+    }
+
+    pub(crate) fn count_write(&mut self, job: JobId, count: ProgressCount) -> Kept<()> {
+        self.cache.events_moved(job, count.event_seq);
+        self.rows.count_write(job, count)
     }
 }
 

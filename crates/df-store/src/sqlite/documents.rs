@@ -2,8 +2,10 @@
 //!
 //! A transition changes little of a record; what it leaves as it was is not written again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use df_contract::{AssignedAgent, TaskSlug};
 use df_control_machine::JobRecord;
 use serde::Serialize;
 use serde::ser::{Error as _, Impossible, SerializeStruct, Serializer};
@@ -13,8 +15,17 @@ use crate::StoreError;
 use crate::rows::Kept;
 
 /// Fields of [`JobRecord`] that are rows of `documents`.
-const NAMES: [&str; 8] =
-    ["spec", "facts", "decision", "plan", "proposed_plan", "gate_facts", "messages", "integrated"];
+const NAMES: [&str; 9] = [
+    "spec",
+    "facts",
+    "decision",
+    "plan",
+    "proposed_plan",
+    "assigned",
+    "gate_facts",
+    "messages",
+    "integrated",
+];
 /// The field that is the rows of `tasks`.
 const TASKS: &str = "tasks";
 
@@ -29,11 +40,17 @@ pub(super) fn changed(before: Option<&JobRecord>, after: &JobRecord) -> Kept<Vec
         arc("decision", before.and_then(|b| b.decision.as_ref()), after.decision.as_ref())?,
         arc("plan", before.and_then(|b| b.plan.as_ref()), after.plan.as_ref())?,
         arc("proposed_plan", before.and_then(|b| b.proposed_plan.as_ref()), after.proposed_plan.as_ref())?,
+        arc("assigned", before.and_then(|b| assigned(b)), assigned(after))?,
         plain("gate_facts", before.and_then(|b| b.gate_facts.as_ref()), after.gate_facts.as_ref())?,
         plain("messages", before.and_then(|b| some(&b.messages)), some(&after.messages))?,
         plain("integrated", before.and_then(|b| some(&b.integrated)), some(&after.integrated))?,
     ];
     Ok(shared.into_iter().flatten().collect())
+}
+
+/// Nobody is no document.
+fn assigned(record: &JobRecord) -> Option<&Arc<BTreeMap<TaskSlug, AssignedAgent>>> {
+    (!record.assigned.is_empty()).then_some(&record.assigned)
 }
 
 fn some<T>(list: &Vec<T>) -> Option<&Vec<T>> {

@@ -10,6 +10,7 @@ use crate::rows::Kept;
 const STEPS: &[&str] = &[
     include_str!("../../../../schema/migrations/sqlite/0001_control.sql"),
     include_str!("../../../../schema/migrations/sqlite/0002_documents.sql"),
+    include_str!("../../../../schema/migrations/sqlite/0003_agents.sql"),
     include_str!("../../../../schema/migrations/sqlite/0004_upkeep.sql"),
 ];
 

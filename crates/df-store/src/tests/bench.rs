@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use df_contract::decision::{ApprovalRule, Decision, NetworkMode, Obligations, SandboxTier, Verdict};
-use df_contract::lease::{HeldLease, SESSION_TTL};
+use df_contract::lease::{HeldLease, SESSION_TTL, SessionOpen};
 use df_contract::task::{AgentStatus, Product, TreeRef};
 use df_contract::{
     AgentResult, AttemptId, AttemptOutcome, CommandId, Digest, DurationMs, GateFacts, JobId, JobState, KeyId,
@@ -265,15 +265,22 @@ impl Bench {
     }
 
     pub(crate) async fn session(&mut self, class: WorkerClass, capacity: u32) -> SessionId {
+        self.session_of(class, SessionOpen::plain("worker", capacity)).await
+    }
+
+    pub(crate) async fn session_of(&mut self, class: WorkerClass, open: SessionOpen) -> SessionId {
         let id = SessionId::mint(self.now, self.random());
         let row = SessionRow {
             id,
             key: KeyId::mint(self.now, [5; 10]),
-            name: "worker".into(),
+            name: open.name,
             class,
-            capacity,
+            capacity: open.capacity,
             last_heartbeat: self.now,
             expires_at: self.now.plus(SESSION_TTL),
+            labels: open.labels,
+            tiers: open.tiers,
+            runtimes: open.runtimes,
         };
         self.store.session_open(row).await.unwrap();
         id
