@@ -101,7 +101,8 @@ fn order(record: &JobRecord, found: &mut Vec<String>) {
         if runs && task.merges.as_ref().is_some_and(|of| !succeeded(of)) {
             found.push(format!("task {} merges a change that is not there", task.slug));
         }
-        let ran = matches!(task.state, TaskState::Leased | TaskState::Succeeded | TaskState::Failed);
+        // One that failed for good stays so when what it was built on is rolled back.
+        let ran = matches!(task.state, TaskState::Leased | TaskState::Succeeded);
         if ran && !task.depends_on.iter().all(succeeded) && task.kind != LeaseKind::Integrate {
             found.push(format!("task {} runs before what it builds on", task.slug));
         }

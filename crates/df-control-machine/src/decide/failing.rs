@@ -8,6 +8,7 @@ use df_contract::{FailureKind, OnFailure, TaskSlug, TaskState};
 
 use super::{Draft, OUT_OF_BUDGET, governing, tasks};
 use crate::command::Rejection;
+use crate::job;
 use crate::record::{FailureNote, JobRecord, TaskRecord};
 use crate::retry;
 use crate::task::TaskEvent;
@@ -31,7 +32,8 @@ pub(super) fn failed(
     detail: &str,
     seed: u64,
 ) -> Result<(), Rejection> {
-    if kind == FailureKind::BudgetExhausted {
+    // Before the decision there is no budget to wait for: whoever reports this then has failed.
+    if kind == FailureKind::BudgetExhausted && job::is_working(draft.record.state) {
         draft.task(slug, TaskEvent::Returned, detail)?;
         return governing::pause(draft, &format!("{OUT_OF_BUDGET}: {detail}"));
     }
