@@ -8,6 +8,7 @@ use df_contract::{Digest, JobId, JobState, TaskSlug, TaskState};
 use serde::{Deserialize, Serialize};
 
 use crate::fold::{JobFold, TaskFold, verify_job};
+use crate::registry::{RegistryError, RegistryRecord, RegistryState, verify_registry};
 use crate::{AuditError, AuditRecord, Lifecycle};
 
 /// What the tables say of one job.
@@ -36,6 +37,14 @@ pub enum ExportLine {
         job: JobId,
         why: String,
     },
+    /// Of the registry of agents, oldest first.
+    Agents(RegistryRecord),
+    /// What the tables say of the registry, after its records.
+    AgentsNow(RegistryState),
+    /// A row of the registry that cannot be read, or that was not signed as it stands.
+    AgentsUnreadable {
+        why: String,
+    },
 }
 
 /// One thing that is wrong.
@@ -49,6 +58,10 @@ pub enum Finding {
     NoRow { job: JobId, records: u64 },
     #[error("{job}: {why}")]
     Unreadable { job: JobId, why: String },
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error("registry of agents: {0}")]
+    RegistryTables(String),
 }
 
 /// What a verification covered and what it found.
@@ -63,6 +76,7 @@ pub struct Verified {
 pub fn verify_export(lines: impl IntoIterator<Item = ExportLine>, lifecycle: &Lifecycle) -> Verified {
     let mut verified = Verified::default();
     let mut chain: Vec<AuditRecord> = Vec::new();
+    let mut registry: Vec<RegistryRecord> = Vec::new();
     for line in lines {
         match line {
             ExportLine::Record(record) => {
@@ -75,6 +89,15 @@ pub fn verify_export(lines: impl IntoIterator<Item = ExportLine>, lifecycle: &Li
             ExportLine::Unreadable { job, why } => {
                 verified.findings.push(Finding::Unreadable { job, why });
             }
+            ExportLine::Agents(record) => {
+                verified.records += 1;
+                registry.push(record);
+            }
+            ExportLine::AgentsNow(tables) => {
+                verified.findings.extend(check_registry(&registry, &tables));
+                registry.clear();
+            }
+            ExportLine::AgentsUnreadable { why } => verified.findings.push(Finding::RegistryTables(why)),
             ExportLine::Current(current) => {
                 verified.jobs += 1;
                 if chain.first().is_some_and(|first| first.job != current.job) {
@@ -86,7 +109,29 @@ pub fn verify_export(lines: impl IntoIterator<Item = ExportLine>, lifecycle: &Li
         }
     }
     orphan(&mut chain, &mut verified);
+    if !registry.is_empty() {
+        let why = format!("{} records, and nothing of the tables", registry.len());
+        verified.findings.push(Finding::RegistryTables(why));
+    }
     verified
+}
+
+fn check_registry(log: &[RegistryRecord], tables: &RegistryState) -> Vec<Finding> {
+    let state = match verify_registry(log) {
+        Ok(state) => state,
+        Err(broken) => return vec![broken.into()],
+    };
+    let mut found = Vec::new();
+    let mut compare = |what: &str, same: bool| {
+        if !same {
+            found.push(Finding::RegistryTables(format!("the {what} are not what the log leads to")));
+        }
+    };
+    compare("number and hash of the last record", state.last == tables.last);
+    compare("agents and their versions", state.agents == tables.agents);
+    compare("pins", state.pins == tables.pins);
+    compare("kept keys", state.signers == tables.signers);
+    found
 }
 
 fn orphan(chain: &mut Vec<AuditRecord>, verified: &mut Verified) {

@@ -8,11 +8,11 @@ use df_control_audit::ExportLine;
 use crate::StoreError;
 use crate::sqlite::Sqlite;
 
-/// Lines of one whole log, job by job; each job is read from one unchanging state of the database.
+/// Lines of one whole log, the registry of agents first, then job by job; each job is read from one unchanging state of the database.
 pub struct AuditExport {
     database: Sqlite,
     jobs: std::vec::IntoIter<JobId>,
-    /// Of the job under way, to be given out from its end.
+    /// Of what is under way, to be given out from its end.
     lines: Vec<ExportLine>,
 }
 
@@ -26,7 +26,9 @@ impl std::fmt::Debug for AuditExport {
 pub fn audit_export(dir: &Path) -> Result<AuditExport, StoreError> {
     let database = Sqlite::open_read_only(dir)?;
     let jobs = database.export_jobs()?.into_iter();
-    Ok(AuditExport { database, jobs, lines: Vec::new() })
+    let mut lines = database.export_agents()?;
+    lines.reverse();
+    Ok(AuditExport { database, jobs, lines })
 }
 
 impl Iterator for AuditExport {

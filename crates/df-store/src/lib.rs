@@ -23,7 +23,7 @@ mod store;
 mod transition;
 mod upkeep;
 
-pub use agents::{AgentChange, AgentKey, AgentLogRow, By, MAX_AGENT_VERSIONS, Registered};
+pub use agents::{AgentRow, MAX_AGENTS, MAX_VERSIONS, PinRow, RegistryActor, RegistryRefusal};
 pub use blob::{BlobError, BlobStore, BlobWriter};
 pub use error::{Refused, StoreError};
 pub use export::{AuditExport, audit_export};

@@ -1,22 +1,21 @@
 //! The store without a disk: the reference that the databases are compared with, and the tests' store.
 
+mod agents;
 mod upkeep;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
-use df_contract::agent::RegisteredAgent;
 use df_contract::api::JobSummary;
 use df_contract::{
-    AgentName, CommandId, Digest, JobEventView, JobId, JobState, KeyId, LeaseKind, SessionId, TaskSlug,
-    TaskState, TenantId, Timestamp,
+    CommandId, Digest, JobEventView, JobId, JobState, KeyId, LeaseKind, SessionId, TaskSlug, TaskState,
+    Timestamp,
 };
 use df_control_audit::AuditRecord;
 use df_control_machine::job::is_terminal;
 use df_control_machine::{Effect, JobRecord, TaskRecord};
 
 use crate::StoreError;
-use crate::agents::{AgentKey, AgentLogRow};
 use crate::owner::Engine;
 use crate::row::{
     CommandRow, JobFilter, JobRow, KeyRow, LeaseRow, MAX_PAGE, OutboxRow, ProgressCount, SessionRow,
@@ -31,9 +30,7 @@ pub(crate) struct Memory {
     outbox_last: u64,
     sessions: BTreeMap<SessionId, SessionRow>,
     keys: BTreeMap<KeyId, KeyRow>,
-    agents: BTreeMap<AgentKey, RegisteredAgent>,
-    pins: BTreeMap<(TenantId, AgentName), Digest>,
-    agent_log: Vec<AgentLogRow>,
+    agents: agents::Agents,
     meta: BTreeMap<String, String>,
     /// How to take back what the open group has written, the last first.
     undo: Vec<Undo>,
@@ -385,61 +382,6 @@ impl Rows for Memory {
         let before = std::mem::replace(&mut key.revoked, true);
         self.undoing(move |memory| memory.keys.get_mut(&id).into_iter().for_each(|key| key.revoked = before));
         Ok(true)
-    }
-
-    fn agent_insert(&mut self, agent: &RegisteredAgent) -> Kept<()> {
-        let key = AgentKey::of(agent);
-        self.agents.insert(key.clone(), agent.clone());
-        self.undoing(move |memory| drop(memory.agents.remove(&key)));
-        Ok(())
-    }
-
-    fn agent(&self, key: &AgentKey) -> Kept<Option<RegisteredAgent>> {
-        Ok(self.agents.get(key).cloned())
-    }
-
-    fn agents(&self, tenant: Option<&TenantId>) -> Kept<Vec<RegisteredAgent>> {
-        let seen = |key: &AgentKey| tenant.is_none() || key.tenant.is_none() || key.tenant.as_ref() == tenant;
-        let mut found: Vec<_> = self.agents.iter().filter(|(key, _)| seen(key)).collect();
-        found.sort_by_key(|(key, agent)| (&key.name, agent.registered_at, &key.tenant, &key.digest));
-        Ok(found.into_iter().map(|(_, agent)| agent.clone()).collect())
-    }
-
-    fn agent_count(&self, tenant: Option<&TenantId>) -> Kept<u32> {
-        let count = self.agents.keys().filter(|key| key.tenant.as_ref() == tenant).count();
-        Ok(u32::try_from(count).unwrap_or(u32::MAX))
-    }
-
-    fn agent_enable(&mut self, key: &AgentKey, enabled: bool) -> Kept<()> {
-        let Some(agent) = self.agents.get_mut(key) else { return Ok(()) };
-        let before = std::mem::replace(&mut agent.enabled, enabled);
-        let key = key.clone();
-        self.undoing(move |memory| memory.agents.get_mut(&key).into_iter().for_each(|a| a.enabled = before));
-        Ok(())
-    }
-
-    fn agent_pin(&mut self, tenant: &TenantId, name: &AgentName, digest: Option<&Digest>) -> Kept<()> {
-        let key = (tenant.clone(), name.clone());
-        let before = self.pins.get(&key).cloned();
-        put_back(&mut self.pins, key.clone(), digest.cloned());
-        self.undoing(move |memory| put_back(&mut memory.pins, key, before));
-        Ok(())
-    }
-
-    fn agent_pins(&self, tenant: &TenantId) -> Kept<BTreeMap<AgentName, Digest>> {
-        let own = self.pins.iter().filter(|((of, _), _)| of == tenant);
-        Ok(own.map(|((_, name), digest)| (name.clone(), digest.clone())).collect())
-    }
-
-    fn agent_log_insert(&mut self, line: &AgentLogRow) -> Kept<()> {
-        let seq = self.agent_log.len() as u64 + 1;
-        self.agent_log.push(AgentLogRow { seq, ..line.clone() });
-        self.undoing(|memory| drop(memory.agent_log.pop()));
-        Ok(())
-    }
-
-    fn agent_log(&self, after: u64, limit: u32) -> Kept<Vec<AgentLogRow>> {
-        Ok(self.agent_log.iter().filter(|line| line.seq > after).take(page(limit)).cloned().collect())
     }
 
     fn meta(&self, name: &str) -> Kept<Option<String>> {

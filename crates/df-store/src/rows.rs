@@ -3,23 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use df_contract::agent::RegisteredAgent;
 use df_contract::api::JobSummary;
 use df_contract::{
-    AgentName, CommandId, Digest, JobEventView, JobId, JobState, KeyId, LeaseKind, SessionId, TaskSlug,
-    TenantId, Timestamp,
+    CommandId, Digest, JobEventView, JobId, JobState, KeyId, LeaseKind, SessionId, TaskSlug, Timestamp,
 };
 use df_control_audit::AuditRecord;
 use df_control_machine::Effect;
 
 use crate::StoreError;
-use crate::agents::{AgentKey, AgentLogRow};
+use crate::agents::AgentRows;
 use crate::row::{CommandRow, JobFilter, JobRow, KeyRow, LeaseRow, OutboxRow, ProgressCount, SessionRow};
 
 pub(crate) type Kept<T> = Result<T, StoreError>;
 
 /// Two implementers: [`crate::memory::Memory`] and [`crate::sqlite::Sqlite`].
-pub(crate) trait Rows: crate::upkeep::Upkeep {
+pub(crate) trait Rows: crate::upkeep::Upkeep + AgentRows {
     fn command(&self, id: CommandId) -> Kept<Option<CommandRow>>;
     fn command_insert(&mut self, id: CommandId, row: &CommandRow) -> Kept<()>;
 
@@ -62,18 +60,6 @@ pub(crate) trait Rows: crate::upkeep::Upkeep {
     fn key_by_hash(&self, hash: &Digest) -> Kept<Option<KeyRow>>;
     fn keys(&self) -> Kept<Vec<KeyRow>>;
     fn key_revoke(&mut self, id: KeyId) -> Kept<bool>;
-
-    fn agent_insert(&mut self, agent: &RegisteredAgent) -> Kept<()>;
-    fn agent(&self, key: &AgentKey) -> Kept<Option<RegisteredAgent>>;
-    /// Those of a tenant and everybody's, or all; by name, then by time of registration.
-    fn agents(&self, tenant: Option<&TenantId>) -> Kept<Vec<RegisteredAgent>>;
-    fn agent_count(&self, tenant: Option<&TenantId>) -> Kept<u32>;
-    fn agent_enable(&mut self, key: &AgentKey, enabled: bool) -> Kept<()>;
-    fn agent_pin(&mut self, tenant: &TenantId, name: &AgentName, digest: Option<&Digest>) -> Kept<()>;
-    fn agent_pins(&self, tenant: &TenantId) -> Kept<BTreeMap<AgentName, Digest>>;
-    /// Numbers the line by itself.
-    fn agent_log_insert(&mut self, line: &AgentLogRow) -> Kept<()>;
-    fn agent_log(&self, after: u64, limit: u32) -> Kept<Vec<AgentLogRow>>;
 
     fn meta(&self, name: &str) -> Kept<Option<String>>;
     fn meta_write(&mut self, name: &str, value: &str) -> Kept<()>;

@@ -1,5 +1,6 @@
 //! One conformance suite for every backend, and what only a database can show.
 
+mod agents;
 pub(crate) mod bench;
 mod cached;
 mod database;
@@ -48,7 +49,6 @@ macro_rules! conformance {
                 a_wild_progress_number_is_refused,
                 a_panic_undoes_one_operation,
                 a_stale_result_leaves_a_trace_and_nothing_else,
-                agents_are_kept_by_version,
                 events_have_no_gaps,
                 every_version_has_audit_records_that_verify,
                 effects_wait_in_the_outbox,
@@ -112,3 +112,31 @@ async fn a_damaged_job_does_not_hold_up_the_others() {
     let returned = bench.reap(8).await.returned;
     assert_eq!(returned.iter().map(|lease| lease.0).collect::<Vec<_>>(), [third]);
 }
+
+macro_rules! registry_conformance {
+    ($backend:ident, $bench:expr) => {
+        mod $backend {
+            use super::agents;
+
+            #[tokio::test]
+            async fn agents_have_versions_and_a_current_one() {
+                agents::agents_have_versions_and_a_current_one($bench).await;
+            }
+            #[tokio::test]
+            async fn a_name_is_its_first_registrants() {
+                agents::a_name_is_its_first_registrants($bench).await;
+            }
+            #[tokio::test]
+            async fn an_identity_is_kept_to_its_first_key() {
+                agents::an_identity_is_kept_to_its_first_key($bench).await;
+            }
+            #[tokio::test]
+            async fn versions_are_switched_and_pinned() {
+                agents::versions_are_switched_and_pinned($bench).await;
+            }
+        }
+    };
+}
+
+registry_conformance!(registry_memory, super::bench::Bench::memory());
+registry_conformance!(registry_sqlite, super::bench::Bench::sqlite());

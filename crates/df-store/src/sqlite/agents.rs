@@ -1,117 +1,192 @@
-//! The rows of registered agents.
+//! The statements of the registry of agents.
 
-use df_contract::agent::RegisteredAgent;
-use df_contract::{AgentName, Digest, TenantId};
+use df_contract::{AgentName, Digest, RegisteredAgent, TenantId};
+use df_control_audit::{ExportLine, RegistryRecord};
 use rusqlite::{Row, params};
-use std::collections::BTreeMap;
 
-use super::Sqlite;
-use super::cells::{from_json, instant, int, json, parsed, time, unsigned, word};
-use crate::agents::{AgentChange, AgentKey, AgentLogRow, By};
-use crate::row::MAX_PAGE;
+use super::cells::{from_json, int, json, parsed, time, unsigned};
+use super::{Sqlite, failed};
+use crate::agents::{AgentRow, AgentRows, PinRow, named, tables};
 use crate::rows::Kept;
 
-fn owner(tenant: Option<&TenantId>) -> &str {
-    tenant.map_or("", |tenant| tenant.as_str())
+const AGENT: &str = "SELECT name, tenant, owner, current FROM agents";
+
+fn agent(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
+    Ok(AgentRow {
+        name: parsed(row, 0)?,
+        tenant: row.get::<_, Option<String>>(1)?.map(|_| parsed(row, 1)).transpose()?,
+        owner: row.get(2)?,
+        current: parsed(row, 3)?,
+    })
 }
 
-fn agent(row: &Row<'_>) -> rusqlite::Result<RegisteredAgent> {
+fn version(row: &Row<'_>) -> rusqlite::Result<RegisteredAgent> {
     Ok(RegisteredAgent { enabled: row.get(1)?, ..from_json(row, 0)? })
 }
 
-impl Sqlite {
-    pub(super) fn agent_write(&self, agent: &RegisteredAgent) -> Kept<()> {
+fn pin(row: &Row<'_>) -> rusqlite::Result<PinRow> {
+    Ok(PinRow { name: parsed(row, 0)?, digest: parsed(row, 1)?, replaces: row.get(2)? })
+}
+
+impl AgentRows for Sqlite {
+    fn agent(&self, name: &AgentName) -> Kept<Option<AgentRow>> {
+        let sql = "SELECT name, tenant, owner, current FROM agents WHERE name = ?1";
+        self.one("looking for an agent", sql, [name.as_str()], agent)
+    }
+
+    fn agent_write(&mut self, row: &AgentRow) -> Kept<()> {
         self.write(
-            "registering an agent",
-            "INSERT INTO agents (tenant, name, digest, registered_at, enabled, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "writing an agent",
+            "INSERT INTO agents (name, tenant, owner, current) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (name) DO UPDATE SET owner = ?3, current = ?4",
             params![
-                owner(agent.tenant.as_ref()),
-                agent.manifest.name.as_str(),
-                agent.digest.as_str(),
-                time(agent.registered_at),
-                agent.enabled,
-                json(agent, "agents")?,
+                row.name.as_str(),
+                row.tenant.as_ref().map(TenantId::as_str),
+                row.owner,
+                row.current.as_str()
             ],
         )
         .map(drop)
     }
 
-    pub(super) fn agent_read(&self, key: &AgentKey) -> Kept<Option<RegisteredAgent>> {
-        let sql = "SELECT body, enabled FROM agents WHERE tenant = ?1 AND name = ?2 AND digest = ?3";
-        let key = params![owner(key.tenant.as_ref()), key.name.as_str(), key.digest.as_str()];
-        self.one("reading an agent", sql, key, agent)
-    }
-
-    pub(super) fn agents_read(&self, tenant: Option<&TenantId>) -> Kept<Vec<RegisteredAgent>> {
-        let sql = "SELECT body, enabled FROM agents WHERE ?1 IS NULL OR tenant IN ('', ?1)
-             ORDER BY name, registered_at, tenant, digest";
-        self.many("listing agents", sql, [tenant.map(|tenant| tenant.as_str())], agent)
-    }
-
-    pub(super) fn agents_counted(&self, tenant: Option<&TenantId>) -> Kept<u32> {
-        let sql = "SELECT count(*) FROM agents WHERE tenant = ?1";
-        Ok(self.one("counting agents", sql, [owner(tenant)], |row| row.get(0))?.unwrap_or(0))
-    }
-
-    pub(super) fn agent_enabled(&self, key: &AgentKey, enabled: bool) -> Kept<()> {
-        let sql = "UPDATE agents SET enabled = ?4 WHERE tenant = ?1 AND name = ?2 AND digest = ?3";
-        let values = params![owner(key.tenant.as_ref()), key.name.as_str(), key.digest.as_str(), enabled];
-        self.write("enabling an agent", sql, values).map(drop)
-    }
-
-    pub(super) fn pin_write(&self, tenant: &TenantId, name: &AgentName, digest: Option<&Digest>) -> Kept<()> {
-        let (tenant, name) = (tenant.as_str(), name.as_str());
-        match digest {
-            None => {
-                let sql = "DELETE FROM agent_pins WHERE tenant = ?1 AND name = ?2";
-                self.write("taking out a pin", sql, params![tenant, name]).map(drop)
+    fn agents(&self, tenant: Option<&TenantId>) -> Kept<Vec<AgentRow>> {
+        let what = "listing agents";
+        match tenant {
+            Some(tenant) => {
+                let sql = format!("{AGENT} WHERE tenant IS NULL OR tenant = ?1 ORDER BY name");
+                self.many(what, &sql, [tenant.as_str()], agent)
             }
-            Some(digest) => {
-                let sql = "INSERT INTO agent_pins (tenant, name, digest) VALUES (?1, ?2, ?3)
-                     ON CONFLICT (tenant, name) DO UPDATE SET digest = excluded.digest";
-                self.write("pinning an agent", sql, params![tenant, name, digest.as_str()]).map(drop)
-            }
+            None => self.many(what, &format!("{AGENT} ORDER BY name"), [], agent),
         }
     }
 
-    pub(super) fn pins_read(&self, tenant: &TenantId) -> Kept<BTreeMap<AgentName, Digest>> {
-        let sql = "SELECT name, digest FROM agent_pins WHERE tenant = ?1";
-        let pins = self.many("reading pins", sql, [tenant.as_str()], |row| {
-            Ok((parsed::<AgentName>(row, 0)?, parsed::<Digest>(row, 1)?))
-        })?;
-        Ok(pins.into_iter().collect())
+    fn agent_version(&self, name: &AgentName, digest: &Digest) -> Kept<Option<RegisteredAgent>> {
+        let sql = "SELECT body, enabled FROM agent_versions WHERE name = ?1 AND digest = ?2";
+        self.one("looking for a version", sql, [name.as_str(), digest.as_str()], version)
     }
 
-    pub(super) fn agent_log_write(&self, line: &AgentLogRow) -> Kept<()> {
+    fn agent_versions(&self, name: &AgentName) -> Kept<Vec<RegisteredAgent>> {
+        let sql =
+            "SELECT body, enabled FROM agent_versions WHERE name = ?1 ORDER BY registered_at DESC, digest";
+        self.many("listing versions", sql, [name.as_str()], version)
+    }
+
+    fn agent_version_insert(&mut self, version: &RegisteredAgent) -> Kept<()> {
         self.write(
-            "appending to the log of agents",
-            "INSERT INTO agent_log (at, actor, change, tenant, name, digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "inserting a version",
+            "INSERT INTO agent_versions (name, digest, enabled, registered_at, body) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![
-                time(line.by.at),
-                line.by.actor,
-                line.change.as_str(),
-                owner(line.tenant.as_ref()),
-                line.name.as_str(),
-                line.digest.as_ref().map(|digest| digest.as_str()),
+                version.manifest.name.as_str(),
+                version.digest.as_str(),
+                version.enabled,
+                time(version.registered_at),
+                json(version, "agent_versions")?
             ],
         )
         .map(drop)
     }
 
-    pub(super) fn agent_log_read(&self, after: u64, limit: u32) -> Kept<Vec<AgentLogRow>> {
-        let sql = "SELECT seq, at, actor, change, tenant, name, digest FROM agent_log
-             WHERE seq > ?1 ORDER BY seq LIMIT ?2";
-        self.many("reading the log of agents", sql, params![int(after), limit.min(MAX_PAGE)], |row| {
-            let (tenant, digest): (String, Option<String>) = (row.get(4)?, row.get(6)?);
-            Ok(AgentLogRow {
-                seq: unsigned(row, 0)?,
-                by: By { actor: row.get(2)?, at: instant(row, 1)? },
-                change: word(row, 3, AgentChange::parse)?,
-                tenant: if tenant.is_empty() { None } else { Some(parsed(row, 4)?) },
-                name: parsed(row, 5)?,
-                digest: digest.map(|_| parsed(row, 6)).transpose()?,
-            })
-        })
+    fn agent_version_switch(&mut self, name: &AgentName, digest: &Digest, enabled: bool) -> Kept<()> {
+        let sql = "UPDATE agent_versions SET enabled = ?3 WHERE name = ?1 AND digest = ?2";
+        self.write("switching a version", sql, params![name.as_str(), digest.as_str(), enabled]).map(drop)
+    }
+
+    fn agent_pins(&self, tenant: &TenantId) -> Kept<Vec<PinRow>> {
+        let sql = "SELECT name, digest, replaces FROM agent_pins WHERE tenant = ?1 ORDER BY name";
+        self.many("listing pins", sql, [tenant.as_str()], pin)
+    }
+
+    fn agent_pin_write(&mut self, tenant: &TenantId, pin: &PinRow) -> Kept<()> {
+        self.write(
+            "writing a pin",
+            "INSERT INTO agent_pins (tenant, name, digest, replaces) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (tenant, name) DO UPDATE SET digest = ?3, replaces = ?4",
+            params![tenant.as_str(), pin.name.as_str(), pin.digest.as_str(), pin.replaces],
+        )
+        .map(drop)
+    }
+
+    fn agent_pin_delete(&mut self, tenant: &TenantId, name: &AgentName) -> Kept<()> {
+        let sql = "DELETE FROM agent_pins WHERE tenant = ?1 AND name = ?2";
+        self.write("deleting a pin", sql, [tenant.as_str(), name.as_str()]).map(drop)
+    }
+
+    fn signer(&self, tenant: &TenantId, identity: &str) -> Kept<Option<String>> {
+        let sql = "SELECT public_key FROM agent_signers WHERE tenant = ?1 AND identity = ?2";
+        self.one("looking for a signer", sql, [tenant.as_str(), identity], |row| row.get(0))
+    }
+
+    fn signer_write(&mut self, tenant: &TenantId, identity: &str, public_key: &str) -> Kept<()> {
+        let sql = "INSERT INTO agent_signers (tenant, identity, public_key) VALUES (?1, ?2, ?3)";
+        self.write("keeping a signer's key", sql, [tenant.as_str(), identity, public_key]).map(drop)
+    }
+
+    fn signer_delete(&mut self, tenant: &TenantId, identity: &str) -> Kept<()> {
+        let sql = "DELETE FROM agent_signers WHERE tenant = ?1 AND identity = ?2";
+        self.write("forgetting a signer's key", sql, [tenant.as_str(), identity]).map(drop)
+    }
+
+    fn agent_log_insert(&mut self, record: &RegistryRecord) -> Kept<()> {
+        self.write(
+            "inserting a record of the registry",
+            "INSERT INTO agent_log (seq, name, record) VALUES (?1, ?2, ?3)",
+            params![int(record.seq), named(&record.event).map(AgentName::as_str), json(record, "agent_log")?],
+        )
+        .map(drop)
+    }
+
+    fn agent_log(&self, name: Option<&AgentName>, limit: u32) -> Kept<Vec<RegistryRecord>> {
+        let what = "reading the registry's log";
+        let mut log = match name {
+            Some(name) => {
+                let sql = "SELECT record FROM agent_log WHERE name = ?1 ORDER BY seq DESC LIMIT ?2";
+                self.many(what, sql, params![name.as_str(), limit], |row| from_json(row, 0))?
+            }
+            None => {
+                let sql = "SELECT record FROM agent_log ORDER BY seq DESC LIMIT ?1";
+                self.many(what, sql, [limit], |row| from_json(row, 0))?
+            }
+        };
+        log.reverse();
+        Ok(log)
+    }
+}
+
+impl Sqlite {
+    /// The registry's records, then what its tables say. Nothing when nothing was ever registered.
+    pub(crate) fn export_agents(&self) -> Kept<Vec<ExportLine>> {
+        let transaction = self.connection.unchecked_transaction().map_err(failed("beginning to export"))?;
+        let sql = "SELECT record, seq FROM agent_log ORDER BY seq";
+        let records: Vec<(String, u64)> =
+            self.many("exporting the registry", sql, [], |row| Ok((row.get(0)?, unsigned(row, 1)?)))?;
+        let mut lines = Vec::new();
+        let unreadable = |why: String| ExportLine::AgentsUnreadable { why };
+        for (text, seq) in records {
+            lines.push(match serde_json::from_str::<RegistryRecord>(&text) {
+                Ok(record) if record.seq == seq => ExportLine::Agents(record),
+                Ok(_) => unreadable(format!("record {seq} is filed under another number")),
+                Err(error) => unreadable(format!("record {seq}: {error}")),
+            });
+        }
+        match self.agents_now() {
+            Ok((now, wrong)) => {
+                lines.extend(wrong.into_iter().map(unreadable));
+                if !lines.is_empty() || now != df_control_audit::RegistryState::default() {
+                    lines.push(ExportLine::AgentsNow(now));
+                }
+            }
+            Err(error) => lines.push(unreadable(error.to_string())),
+        }
+        transaction.commit().map_err(failed("ending to export"))?;
+        Ok(lines)
+    }
+
+    fn agents_now(&self) -> Kept<(df_control_audit::RegistryState, Vec<String>)> {
+        let sql = "SELECT name, digest, replaces, tenant FROM agent_pins";
+        let pins = self.many("exporting pins", sql, [], |row| Ok((parsed(row, 3)?, pin(row)?)))?;
+        let sql = "SELECT tenant, identity, public_key FROM agent_signers";
+        let signers =
+            self.many("exporting signers", sql, [], |row| Ok((parsed(row, 0)?, row.get(1)?, row.get(2)?)))?;
+        tables(self, pins, signers)
     }
 }

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use df_contract::agent::RegisteredAgent;
 use df_contract::api::JobSummary;
 use df_contract::{
-    AgentName, CommandId, Digest, JobEventView, JobId, JobState, KeyId, LeaseKind, SessionId, TaskSlug,
-    TaskState, TenantId, Timestamp,
+    CommandId, Digest, JobEventView, JobId, JobState, KeyId, LeaseKind, SessionId, TaskSlug, TaskState,
+    Timestamp,
 };
 use df_control_audit::AuditRecord;
 use df_control_machine::job::is_terminal;
@@ -15,7 +14,6 @@ use rusqlite::{OptionalExtension as _, Params, Row, params};
 
 use super::cells::{from_json, instant, int, json, parsed, time, unsigned, word};
 use super::{Sqlite, failed};
-use crate::agents::{AgentKey, AgentLogRow};
 use crate::row::{
     CommandRow, JobFilter, JobRow, KeyRow, LeaseRow, MAX_PAGE, OutboxRow, Outcome, ProgressCount, SessionRow,
 };
@@ -339,42 +337,6 @@ impl Rows for Sqlite {
     fn key_revoke(&mut self, id: KeyId) -> Kept<bool> {
         let sql = "UPDATE keys SET revoked = 1 WHERE id = ?1";
         Ok(self.write("revoking a key", sql, [id.to_string()])? == 1)
-    }
-
-    fn agent_insert(&mut self, agent: &RegisteredAgent) -> Kept<()> {
-        self.agent_write(agent)
-    }
-
-    fn agent(&self, key: &AgentKey) -> Kept<Option<RegisteredAgent>> {
-        self.agent_read(key)
-    }
-
-    fn agents(&self, tenant: Option<&TenantId>) -> Kept<Vec<RegisteredAgent>> {
-        self.agents_read(tenant)
-    }
-
-    fn agent_count(&self, tenant: Option<&TenantId>) -> Kept<u32> {
-        self.agents_counted(tenant)
-    }
-
-    fn agent_enable(&mut self, key: &AgentKey, enabled: bool) -> Kept<()> {
-        self.agent_enabled(key, enabled)
-    }
-
-    fn agent_pin(&mut self, tenant: &TenantId, name: &AgentName, digest: Option<&Digest>) -> Kept<()> {
-        self.pin_write(tenant, name, digest)
-    }
-
-    fn agent_pins(&self, tenant: &TenantId) -> Kept<BTreeMap<AgentName, Digest>> {
-        self.pins_read(tenant)
-    }
-
-    fn agent_log_insert(&mut self, line: &AgentLogRow) -> Kept<()> {
-        self.agent_log_write(line)
-    }
-
-    fn agent_log(&self, after: u64, limit: u32) -> Kept<Vec<AgentLogRow>> {
-        self.agent_log_read(after, limit)
     }
 
     fn meta(&self, name: &str) -> Kept<Option<String>> {

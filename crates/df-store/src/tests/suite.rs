@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use df_contract::agent::RegisteredAgent;
 use df_contract::api::Spend;
 use df_contract::decision::Verdict;
 use df_contract::lease::{HeldLease, ProgressLine, SESSION_TTL};
@@ -15,7 +14,7 @@ use df_control_machine::{Command, CommandBody, Effect, JobRecord, TaskRecord};
 
 use super::bench::{Bench, LIFECYCLE, SILENCE, WALL, submission};
 use crate::lease::MAX_PROGRESS_PER_JOB;
-use crate::{AgentKey, By, ClaimRequest, JobFilter, KeyRow, Refused, Registered, StoreError};
+use crate::{ClaimRequest, JobFilter, KeyRow, Refused, StoreError};
 
 const TRUSTED: WorkerClass = WorkerClass::Trusted;
 
@@ -469,58 +468,6 @@ pub(crate) async fn a_stale_result_leaves_a_trace_and_nothing_else(mut bench: Be
     let next = bench.claim(session, 1).await.remove(0);
     bench.succeed(&next).await;
     check_sound(&bench, job).await;
-}
-
-pub(crate) async fn agents_are_kept_by_version(bench: Bench) {
-    let store = &bench.store;
-    let agent = |tenant: Option<&str>, prompt: &str, at: u64| {
-        let manifest = serde_json::json!({"name": "docs-writer", "role": "registered-agent", "runtime": "builtin",
-            "tools": [], "limits": {"steps": 1, "wall_s": 1}, "prompt": prompt});
-        RegisteredAgent {
-            manifest: serde_json::from_value(manifest).unwrap(),
-            digest: Digest::of(prompt.as_bytes()),
-            tenant: tenant.map(|t| t.parse().unwrap()),
-            registered_by: "alice".into(),
-            registered_at: Timestamp(at),
-            public_key: String::new(),
-            signature: String::new(),
-            enabled: true,
-        }
-    };
-    let (all, own, other) = (agent(None, "a", 2), agent(Some("acme"), "b", 1), agent(Some("else"), "b", 3));
-    for version in [&all, &own, &other] {
-        assert_eq!(store.agent_register(version.clone()).await.unwrap(), Registered::New);
-        assert_eq!(store.agent_register(version.clone()).await.unwrap(), Registered::Known);
-    }
-    let acme: df_contract::TenantId = "acme".parse().unwrap();
-    assert_eq!(store.agent_list(Some(acme.clone())).await.unwrap(), [own.clone(), all.clone()]);
-    assert_eq!(store.agent_list(None).await.unwrap().len(), 3);
-    let by = || By { actor: "bob".into(), at: Timestamp(9) };
-    let key = AgentKey::of(&own);
-    for _ in 0..2 {
-        assert!(store.agent_enable(key.clone(), false, by()).await.unwrap());
-    }
-    let ghost = AgentKey { digest: Digest::zero(), ..key.clone() };
-    assert!(!store.agent_enable(ghost.clone(), false, by()).await.unwrap());
-    let disabled = RegisteredAgent { enabled: false, ..own.clone() };
-    assert_eq!(store.agent(key.clone()).await.unwrap(), Some(disabled));
-    assert_eq!(store.agent(AgentKey::of(&other)).await.unwrap(), Some(other));
-    assert!(!store.agent_pin(acme.clone(), ghost, by()).await.unwrap());
-    for version in [&all, &own, &own] {
-        assert!(store.agent_pin(acme.clone(), AgentKey::of(version), by()).await.unwrap());
-    }
-    let pins = store.agent_pins(acme.clone()).await.unwrap();
-    assert_eq!(pins, [(key.name.clone(), key.digest.clone())].into());
-    assert_eq!(store.agent_pins("else".parse().unwrap()).await.unwrap(), [].into());
-    assert!(store.agent_unpin(acme.clone(), key.name.clone(), by()).await.unwrap());
-    assert!(!store.agent_unpin(acme, key.name, by()).await.unwrap());
-    let log = store.agent_log(0, 99).await.unwrap();
-    let told: Vec<_> =
-        log.iter().map(|l| format!("{} {} {}", l.seq, l.by.actor, l.change.as_str())).collect();
-    let want = ["1 alice registered", "2 alice registered", "3 alice registered", "4 bob disabled"];
-    let want = want.into_iter().chain(["5 bob pinned", "6 bob pinned", "7 bob unpinned"]);
-    assert_eq!(told, want.collect::<Vec<_>>(), "what changed nothing is not told");
-    assert_eq!(store.agent_log(5, 1).await.unwrap(), log[5..6]);
 }
 
 pub(crate) async fn events_have_no_gaps(mut bench: Bench) {

@@ -119,7 +119,11 @@ async fn killed_at_random_nothing_acknowledged_is_lost() {
             .iter()
             .filter_map(|line| match line {
                 ExportLine::Record(record) => Some((record.command_id, record.version)),
-                ExportLine::Current(_) | ExportLine::Unreadable { .. } => None,
+                ExportLine::Current(_)
+                | ExportLine::Unreadable { .. }
+                | ExportLine::Agents(_)
+                | ExportLine::AgentsNow(_)
+                | ExportLine::AgentsUnreadable { .. } => None,
             })
             .collect();
         for (id, (_, version, _)) in &acked {
