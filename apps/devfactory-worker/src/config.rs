@@ -1,12 +1,13 @@
 //! The worker's configuration: one TOML file, every key optional, and the command line on top of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use df_agent::daemon::WorkerKey;
 use df_agent::executors::{ExecutorConfig, Target};
 use df_agent::runtime::WorkerConfig;
-use df_contract::{ErrorCode, LeaseKind, Problem};
+use df_contract::agent::Runtime;
+use df_contract::{AgentName, ErrorCode, LeaseKind, Problem, SandboxTier};
 use df_sandbox::{Limits, SandboxConfig};
 use serde::Deserialize;
 
@@ -14,6 +15,9 @@ use crate::Args;
 
 /// Most leases one worker holds at the same time.
 const MAX_CAPACITY: u32 = 256;
+/// Most labels of one worker.
+const MAX_LABELS: usize = 64;
+const MAX_LABEL_BYTES: usize = 48;
 
 /// `devfactory-worker.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -30,6 +34,8 @@ pub(crate) struct Config {
     /// Leases held at the same time.
     pub(crate) capacity: u32,
     pub(crate) kinds: Vec<LeaseKind>,
+    /// What this worker has that others may not, such as `gpu` or `zone-a`: jobs and agents may ask for labels.
+    pub(crate) labels: BTreeSet<String>,
     /// Filter of the logs, such as `info` or `info,df_agent=debug`.
     pub(crate) log: String,
     /// Prefixes of `https://` or `file://` addresses from which an intake may fetch.
@@ -49,6 +55,7 @@ impl Default for Config {
             work_dir: PathBuf::from("/var/lib/devfactory-worker"),
             capacity: 4,
             kinds: LeaseKind::ALL.to_vec(),
+            labels: BTreeSet::new(),
             log: "info".to_owned(),
             allowed_git_urls: Vec::new(),
             targets: BTreeMap::new(),
@@ -113,6 +120,15 @@ impl Config {
         if self.kinds.is_empty() {
             errors.push("`kinds` is empty; name at least one kind of lease".to_owned());
         }
+        let labels = self.labels.iter().filter(|l| !is_label(l));
+        errors.extend(labels.map(|l| {
+            format!(
+                "label `{l}`: lower-case letters, digits and single hyphens, at most {MAX_LABEL_BYTES} bytes"
+            )
+        }));
+        if self.labels.len() > MAX_LABELS {
+            errors.push(format!("`labels` has {} entries, the limit is {MAX_LABELS}", self.labels.len()));
+        }
         if !self.daemon_url.starts_with("http://") && !self.daemon_url.starts_with("https://") {
             errors.push(format!("`daemon_url` is `{}`; it starts with http:// or https://", self.daemon_url));
         }
@@ -160,8 +176,21 @@ impl Config {
     }
 
     pub(crate) fn worker(&self) -> WorkerConfig {
-        WorkerConfig { name: self.name.clone(), capacity: self.capacity, kinds: self.kinds.clone() }
+        WorkerConfig {
+            name: self.name.clone(),
+            capacity: self.capacity,
+            kinds: self.kinds.clone(),
+            labels: self.labels.clone(),
+            // A worker whose sandbox cannot be enforced does not start, and this is the one it has.
+            tiers: BTreeSet::from([SandboxTier::Bwrap]),
+            runtimes: BTreeSet::from([Runtime::Builtin]),
+        }
     }
+}
+
+/// As in manifests of agents.
+fn is_label(label: &str) -> bool {
+    label.len() <= MAX_LABEL_BYTES && label.parse::<AgentName>().is_ok()
 }
 
 fn read(path: &Path) -> Result<String, Problem> {
@@ -192,6 +221,8 @@ mod tests {
         check("daemon_ulr = 'x'", "daemon_ulr");
         check("capacity = 0", "from 1 to 256");
         check("kinds = ['build']", "build");
+        check("labels = ['zone-a', 'gpu']", "");
+        check("labels = ['Zone A']", "label `Zone A`");
         check("daemon_url = 'localhost:1'", "http://");
         check("[targets.bundle]\nkind = \"directory\"\npath = \"/x\"", "taken");
         check("[targets.out]\nkind = \"directory\"\npath = \"x\"", "must be absolute");

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::context;
+use crate::git::Laid;
 use crate::manifest::Manifest;
 use crate::model::{Message, ModelClient, Patience};
 use crate::rights::Rights;
@@ -78,6 +79,8 @@ pub struct Attempt<'a, R: CommandRunner> {
     pub manifest: &'a Manifest,
     /// The checkout of the base revision, without `.git`.
     pub workspace: &'a Path,
+    /// What laying the task's conflict on the checkout came to.
+    pub laid: Option<&'a Laid>,
     pub runner: &'a R,
     /// For calls to `task.model_endpoint`.
     pub http: &'a reqwest::Client,
@@ -119,7 +122,7 @@ pub(crate) async fn run_with<R: CommandRunner>(attempt: Attempt<'_, R>, patience
     let rights = Rights::of(task);
     let messages = vec![
         Message::System(manifest.prompt.clone()),
-        Message::User(context::brief(task, &rights, &workspace)),
+        Message::User(context::brief(task, &rights, &workspace, attempt.laid)),
     ];
     let wall = task.constraints.max_wall_ms.min(DurationMs::from_secs(manifest.limits.wall_s));
     let tools = definitions(&manifest.tools);
@@ -128,6 +131,7 @@ pub(crate) async fn run_with<R: CommandRunner>(attempt: Attempt<'_, R>, patience
     let mut session = Session {
         task,
         manifest,
+        laid: attempt.laid,
         runner: attempt.runner,
         model: ModelClient {
             http: attempt.http,

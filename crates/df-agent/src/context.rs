@@ -2,8 +2,11 @@
 //! with the identical one.
 
 use df_contract::agent::AgentOffer;
+mod situation;
+
 use df_contract::{AcceptanceCheck, AgentTask, Role};
 
+use crate::git::Laid;
 use crate::rights::Rights;
 use crate::workspace::{Kind, Workspace};
 
@@ -15,8 +18,8 @@ const FAILURE_BYTES_MAX: usize = 8 * 1024;
 /// Files of the repository map.
 const MAP_FILES_MAX: usize = 400;
 
-/// Builds the brief.
-pub(crate) fn brief(task: &AgentTask, rights: &Rights, workspace: &Workspace) -> String {
+/// Builds the brief. `laid`: what laying the task's conflict on the workspace came to.
+pub(crate) fn brief(task: &AgentTask, rights: &Rights, workspace: &Workspace, laid: Option<&Laid>) -> String {
     let mut parts = vec![
         format!("# The job: {}", task.input.job_title),
         shortened(&task.input.job_description, DESCRIPTION_BYTES_MAX),
@@ -51,6 +54,9 @@ pub(crate) fn brief(task: &AgentTask, rights: &Rights, workspace: &Workspace) ->
             parts.push(format!("### {slug}\n{}", shortened(summary, SUMMARY_BYTES_MAX)));
         }
     }
+    parts.extend(task.input.replan.as_ref().map(situation::replan));
+    parts.extend(task.input.conflict.as_ref().map(|conflict| situation::conflict(conflict, laid)));
+    parts.extend(situation::messages(&task.input.messages));
     if let Some(failure) = &task.input.previous_failure {
         let failure = shortened(failure, FAILURE_BYTES_MAX);
         parts.push(format!("## The attempt before this one failed\n{failure}\nIts changes are gone: the workspace is as it was before it. Avoid the same failure."));

@@ -122,9 +122,10 @@ impl Executors {
         let result = match &lease.work {
             Work::Intake { source, protected_paths: _ } => intake::run(&bench, source).await,
             Work::Agent { task } => agent::run(&bench, task).await,
-            Work::Integrate { task, title, head, change, paths, protected_paths, role, checks } => {
+            Work::Integrate { task, title, head, change, paths, protected_paths, role, checks, rechecks } => {
                 let (role, protected) = (*role, protected_paths);
-                let merge = integrate::Merge { task, title, head, change, paths, protected, role, checks };
+                let merge =
+                    integrate::Merge { task, title, head, change, paths, protected, role, checks, rechecks };
                 integrate::run(&bench, merge).await
             }
             Work::Validate { base, head, acceptance, hidden } => {

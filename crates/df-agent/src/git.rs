@@ -7,6 +7,7 @@
 mod changes;
 mod checkout;
 mod commit;
+mod conflict;
 mod error;
 mod fetch;
 mod process;
@@ -16,6 +17,7 @@ mod unpack;
 pub use changes::MergeOutcome;
 pub use checkout::{TreeEntry, TreeMode};
 pub use commit::{CommitSpec, Identity, TreeFile, list_files};
+pub use conflict::{Laid, MAX_CONFLICTS, Marked, Sides, Undecided};
 pub use error::GitError;
 pub use fetch::is_allowed_url;
 pub use process::Git;

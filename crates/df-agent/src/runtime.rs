@@ -7,10 +7,12 @@ mod attempt;
 mod heart;
 mod session;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use df_contract::LeaseKind;
+use df_contract::agent::Runtime;
 use df_contract::lease::SessionOpen;
+use df_contract::{LeaseKind, SandboxTier};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -26,6 +28,24 @@ pub struct WorkerConfig {
     /// Leases held at the same time.
     pub capacity: u32,
     pub kinds: Vec<LeaseKind>,
+    /// What the operator says of this worker; jobs and agents may ask for labels.
+    pub labels: BTreeSet<String>,
+    /// Sandbox tiers it enforces.
+    pub tiers: BTreeSet<SandboxTier>,
+    /// Runtimes of agents it can run.
+    pub runtimes: BTreeSet<Runtime>,
+}
+
+impl WorkerConfig {
+    fn open(&self) -> SessionOpen {
+        SessionOpen {
+            name: self.name.clone(),
+            capacity: self.capacity,
+            labels: self.labels.clone(),
+            tiers: self.tiers.clone(),
+            runtimes: self.runtimes.clone(),
+        }
+    }
 }
 
 /// Why a worker ended by itself.
@@ -54,7 +74,7 @@ impl Worker {
     /// # Errors
     /// The daemon refuses to open a session at all: a wrong key, or one that is no worker's.
     pub async fn run(&self, stop: watch::Receiver<bool>) -> Result<(), RuntimeError> {
-        let open = SessionOpen::plain(&self.config.name, self.config.capacity);
+        let open = self.config.open();
         while !*stop.borrow() {
             let mut sent = Instant::now();
             let opened = until_answered(stop.clone(), || {

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::attempt::{NoteKind, ProgressNote};
+use crate::git::Laid;
 use crate::manifest::Manifest;
 use crate::model::{Answer, Message, ModelClient, Stop};
 use crate::runner::CommandRunner;
@@ -53,6 +54,8 @@ pub(crate) fn failure<T>(kind: FailureKind, detail: impl Into<String>) -> Result
 pub(crate) struct Session<'a, R: CommandRunner> {
     pub(crate) task: &'a AgentTask,
     pub(crate) manifest: &'a Manifest,
+    /// Conflicts that were laid on the workspace.
+    pub(crate) laid: Option<&'a Laid>,
     pub(crate) runner: &'a R,
     pub(crate) model: ModelClient<'a>,
     pub(crate) tools: ToolBox,

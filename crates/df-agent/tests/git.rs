@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use df_agent::git::{
-    CommitSpec, Git, GitError, Identity, MergeOutcome, Repo, TreeMode, list_files, pack_tar, unpack_tar,
+    CommitSpec, Git, GitError, Identity, MergeOutcome, Repo, Sides, TreeMode, list_files, pack_tar,
+    unpack_tar,
 };
 use df_contract::{Revision, Timestamp};
 use tempfile::TempDir;
@@ -356,4 +357,91 @@ fn packing_depends_on_the_files_alone() {
     assert_eq!(std::fs::read(b.path("1.tar")).unwrap(), std::fs::read(b.path("2.tar")).unwrap());
     unpack_tar(&b.path("1.tar"), &b.path("again")).unwrap();
     assert_eq!(std::fs::read_to_string(b.path("again/d/a")).unwrap(), "2");
+}
+
+/// A branch, a change that does not fit it, and the tree both began from.
+async fn clash(b: &Bench, repo: &Repo) -> [Revision; 3] {
+    let first = [
+        ("clean", "1\n2\n3\n4\n5\n6\n7\n8\n9\n"),
+        ("clash", "a\nb\nc\n"),
+        ("titled", "Title\n=======\nx\n"),
+        ("ours-gone", "o\n"),
+        ("theirs-gone", "t\n"),
+        ("untouched-gone/only", "u\n"),
+        ("binary", "\0one"),
+        ("same", "s\n"),
+        ("file", "f\n"),
+    ];
+    let base = commit(repo, &b.tree("t0", &first), "b/1", None).await;
+    let ours = [
+        ("clean", "1!\n2\n3\n4\n5\n6\n7\n8\n9\n"),
+        ("clash", "a\nB\nc\n"),
+        ("titled", "Title\n=======\ny\n"),
+        ("theirs-gone", "t, edited\n"),
+        ("untouched-gone/only", "u\n"),
+        ("binary", "\0two"),
+        ("same", "s, both\n"),
+        ("file/now-a-directory", "d\n"),
+        ("added", "ours\n"),
+        ("room", "a file\n"),
+    ];
+    let ours = commit(repo, &b.tree("t1", &ours), "b/2", Some(&base)).await;
+    let theirs = [
+        ("clean", "1\n2\n3\n4\n5\n6\n7\n8\n9!\n"),
+        ("clash", "a\nXX\nc\n"),
+        ("titled", "Title\n=======\nz\n"),
+        ("ours-gone", "o, edited\n"),
+        ("binary", "\0three"),
+        ("same", "s, both\n"),
+        ("file", "f, edited\n"),
+        ("added", "theirs\n"),
+        ("room/below", "b\n"),
+        ("fresh/new", "n\n"),
+    ];
+    let theirs = commit(repo, &b.tree("t2", &theirs), "b/3", Some(&base)).await;
+    [ours, base, theirs]
+}
+
+#[tokio::test]
+async fn a_change_that_does_not_fit_is_laid_on_top_of_the_branch() {
+    let b = Bench::new();
+    let repo = b.repo("repo").await;
+    let [ours, base, theirs] = clash(&b, &repo).await;
+    let out = b.path("out");
+    repo.checkout(&ours, &out).await.unwrap();
+    let sides = Sides { ours: &ours, ancestor: &base, theirs: &theirs, label: "api" };
+    let laid = repo.lay(sides, &out).await.unwrap();
+
+    assert_eq!(laid.taken, ["untouched-gone/only", "clean", "fresh/new"]);
+    let marked: Vec<&str> = laid.marked.iter().map(|m| m.path.as_str()).collect();
+    assert_eq!(marked, ["clash", "titled"]);
+    let left: Vec<(&str, Option<&str>)> =
+        laid.undecided.iter().map(|u| (u.path.as_str(), u.theirs.as_deref())).collect();
+    assert_eq!(
+        left,
+        [
+            ("theirs-gone", None),
+            ("added", Some("theirs\n")),
+            ("binary", None),
+            ("file", Some("f, edited\n")),
+            ("ours-gone", Some("o, edited\n")),
+            ("room/below", Some("b\n")),
+        ]
+    );
+    let text = |path: &str| std::fs::read_to_string(out.join(path)).unwrap();
+    assert_eq!(text("clean"), "1!\n2\n3\n4\n5\n6\n7\n8\n9!\n");
+    assert_eq!(
+        text("clash"),
+        "a\n<<<<<<< job branch\nB\n||||||| before both\nb\n=======\nXX\n>>>>>>> api\nc\n"
+    );
+    assert_eq!(
+        (text("added"), text("room"), text("binary")),
+        ("ours\n".into(), "a file\n".into(), "\0two".into())
+    );
+    assert!(!out.join("untouched-gone").exists() && !out.join("ours-gone").exists());
+
+    assert!(laid.marked[0].remains(text("clash").as_bytes()));
+    assert!(laid.marked[0].remains(b"a\n=======\nc\n"), "a separator of ours");
+    assert!(!laid.marked[0].remains(b"a\nB and XX\nc\n"));
+    assert!(!laid.marked[1].remains(b"Title\n=======\nyz\n"), "a heading of the file's own");
 }

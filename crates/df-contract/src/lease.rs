@@ -203,6 +203,9 @@ pub enum Work {
         protected_paths: Vec<String>,
         role: crate::Role,
         checks: Vec<AcceptanceCheck>,
+        /// Checks of tasks that were merged before, run again after the merged task's own: at most [`MAX_RECHECKS`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        rechecks: Vec<Recheck>,
     },
     Validate {
         base: TreeRef,
@@ -217,6 +220,18 @@ pub enum Work {
         /// Documents that go into the bundle beside the tree, by file name (`report.md`, `decision.json`, ...).
         documents: BTreeMap<String, String>,
     },
+}
+
+/// Most checks of earlier tasks that are run again after a merge.
+pub const MAX_RECHECKS: usize = 32;
+
+/// A check of a task that is merged already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recheck {
+    /// Whose check it is.
+    pub task: TaskSlug,
+    pub check: AcceptanceCheck,
 }
 
 /// `POST /v1/worker/sessions/{session}/heartbeat`

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use df_contract::lease::Work;
+use df_contract::lease::{MAX_RECHECKS, Recheck, Work};
 use df_contract::task::{TaskConstraints, TaskInput, TreeRef};
 use df_contract::{AgentTask, Digest, LeaseKind, PlanTask, Role, Source, TaskSlug};
 use df_control_machine::{JobRecord, TaskRecord, retry};
@@ -38,6 +38,10 @@ pub fn work_of(
                 protected_paths: protected_paths(record),
                 role: plan.role,
                 checks: plan.checks.clone(),
+                rechecks: rechecks(
+                    record.integrated.iter().rev().filter_map(|of| record.tasks.get(of)?.plan_task.as_ref()),
+                    plan,
+                ),
             }
         }
         LeaseKind::Validate => Work::Validate {
@@ -55,6 +59,19 @@ pub fn work_of(
             documents: report::documents(record),
         },
     })
+}
+
+/// Checks of the tasks merged `before`, the last merged first: what they made must outlast this merge. A command that
+/// runs anyway is not run twice.
+fn rechecks<'a>(before: impl Iterator<Item = &'a PlanTask>, merged: &'a PlanTask) -> Vec<Recheck> {
+    let mut seen: BTreeSet<&str> = merged.checks.iter().map(|c| c.command.as_str()).collect();
+    before
+        .filter(|task| task.slug != merged.slug)
+        .flat_map(|task| task.checks.iter().map(move |check| (task, check)))
+        .filter(|(_, check)| seen.insert(&check.command))
+        .map(|(task, check)| Recheck { task: task.slug.clone(), check: check.clone() })
+        .take(MAX_RECHECKS)
+        .collect()
 }
 
 fn agent_task(
@@ -153,5 +170,32 @@ pub fn readable_blobs(work: &Work) -> BTreeSet<Digest> {
             hidden.chain([tree(base), tree(head)]).collect()
         }
         Work::Deliver { head, .. } => BTreeSet::from([tree(head)]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(slug: &str, commands: &[&str]) -> PlanTask {
+        let checks: Vec<_> = commands.iter().map(|c| serde_json::json!({"id": c, "command": c})).collect();
+        serde_json::from_value(
+            serde_json::json!({"slug": slug, "role": "backend", "title": "t", "instructions": "i",
+            "paths": ["x"], "checks": checks}),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn earlier_checks_run_again_once_each_and_no_more_than_fit() {
+        let merged = task("new", &["make test"]);
+        let before =
+            [task("b", &["make test", "lint"]), task("new", &["old"]), task("a", &["lint", "types"])];
+        let found = rechecks(before.iter(), &merged);
+        let shown: Vec<_> = found.iter().map(|r| (r.task.as_str(), r.check.command.as_str())).collect();
+        assert_eq!(shown, [("b", "lint"), ("a", "types")]);
+        let many: Vec<_> = (0..100).map(|n| task(&format!("t{n}"), &[&format!("c{n}")])).collect();
+        let found = rechecks(many.iter(), &merged);
+        assert_eq!((found.len(), found[0].task.as_str()), (MAX_RECHECKS, "t0"));
     }
 }

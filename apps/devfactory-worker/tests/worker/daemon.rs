@@ -10,7 +10,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use df_contract::lease::{
-    Claim, Claimed, Heartbeat, HeartbeatReply, HeldLease, ProgressBatch, ProgressLine, Report, SessionOpened,
+    Claim, Claimed, Heartbeat, HeartbeatReply, HeldLease, ProgressBatch, ProgressLine, Report, SessionOpen,
+    SessionOpened,
 };
 use df_contract::{Digest, DurationMs, ErrorCode, Lease, Problem, SessionId, WorkerClass};
 use serde_json::{Value, json};
@@ -26,6 +27,8 @@ pub(crate) struct Scene {
     pub lines: Vec<ProgressLine>,
     pub reports: Vec<Report>,
     pub sessions: u64,
+    /// What the last worker said of itself.
+    pub opened: Option<SessionOpen>,
     pub closed: u32,
     pub lost: Vec<HeldLease>,
     /// Sessions that are refused from now on.
@@ -135,9 +138,14 @@ impl IntoResponse for Refusal {
 
 type Answer = Result<Response, Refusal>;
 
-async fn open_session(State(stage): State<Stage>, headers: HeaderMap) -> Answer {
+async fn open_session(
+    State(stage): State<Stage>,
+    headers: HeaderMap,
+    Json(open): Json<SessionOpen>,
+) -> Answer {
     stage.enter(&headers, KEY)?;
     let (number, ttl) = stage.change(|s| {
+        s.opened = Some(open);
         s.sessions += 1;
         (s.sessions, s.ttl_ms)
     });

@@ -89,6 +89,16 @@ async fn a_worker_without_answers_stops_its_own_work() {
 }
 
 #[tokio::test]
+async fn a_session_tells_what_the_worker_has() {
+    let w = World::with("labels = [\"gpu\", \"zone-a\"]", |_| {}).await;
+    let opened = w.stage.until(|s| s.opened.clone()).await;
+    assert_eq!((opened.name.as_str(), opened.capacity), ("worker", 2));
+    assert_eq!(opened.labels, ["gpu".to_owned(), "zone-a".to_owned()].into());
+    assert_eq!(opened.tiers, [df_contract::SandboxTier::Bwrap].into());
+    assert_eq!(opened.runtimes, [df_contract::agent::Runtime::Builtin].into());
+}
+
+#[tokio::test]
 async fn asked_to_stop_it_hands_back_and_leaves_no_process() {
     let mut w = World::new().await;
     let work = endless(&w).await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use df_contract::task::{AgentStatus, Product};
+use df_contract::task::{AgentStatus, Conflict, Product};
 use df_contract::{AgentResult, AgentTask, FailureKind, Revision, Role};
 use df_sandbox::collect::{CollectLimits, Refusal, copy_out};
 use tokio::sync::mpsc;
@@ -14,11 +14,14 @@ use super::paths::require_within;
 use super::stop::Stop;
 use crate::attempt::{Attempt, AttemptReport, ProgressNote, run_attempt};
 use crate::git::{
-    CommitSpec, Identity, MAX_FILE_BYTES, MAX_PATH_BYTES, MAX_TREE_BYTES, TreeEntry, list_files,
+    CommitSpec, Identity, Laid, MAX_FILE_BYTES, MAX_PATH_BYTES, MAX_TREE_BYTES, Marked, Sides, TreeEntry,
+    list_files,
 };
 use crate::manifest::Manifest;
 use crate::rights::Rights;
 
+/// Where the attempt's files are copied before they are committed.
+const COLLECTED: &str = "collected";
 /// Lines of progress an agent may be ahead of its watchers.
 const NOTES_AHEAD: usize = 64;
 /// The name of the trace among an attempt's artefacts.
@@ -29,7 +32,12 @@ const MAX_ENTRIES: usize = 200_000;
 pub(super) async fn run(bench: &Bench<'_>, task: &AgentTask) -> Result<Product, Stop> {
     bench.import(&task.base).await?;
     let (workspace, base) = bench.checkout(&task.base.revision, "workspace").await?;
-    let AttemptReport { mut result, blobs, denied_writes } = converse(bench, task, &workspace).await?;
+    let laid = match &task.input.conflict {
+        Some(conflict) => Some(lay(bench, task, conflict, &workspace).await?),
+        None => None,
+    };
+    let AttemptReport { mut result, blobs, denied_writes } =
+        converse(bench, task, &workspace, laid.as_ref()).await?;
     for blob in blobs {
         bench.daemon.upload(blob).await?;
     }
@@ -44,14 +52,16 @@ pub(super) async fn run(bench: &Bench<'_>, task: &AgentTask) -> Result<Product, 
             format!("the agent asks instead of finishing: {question}"),
         )),
         AgentStatus::Succeeded if task.r#type == Role::Coordinator => plan(result),
-        AgentStatus::Succeeded => match change(bench, task, &base, &workspace, &result).await {
-            Ok(revision) => {
-                let tree = bench.publish(&revision).await?;
-                result.tree = Some(tree.clone());
-                Ok(Product::Change { tree, result })
+        AgentStatus::Succeeded => {
+            match change(bench, task, &base, &workspace, &result, laid.as_ref()).await {
+                Ok(revision) => {
+                    let tree = bench.publish(&revision).await?;
+                    result.tree = Some(tree.clone());
+                    Ok(Product::Change { tree, result })
+                }
+                Err(stop) => Err(stop),
             }
-            Err(stop) => Err(stop),
-        },
+        }
     };
     product.map_err(|stop| match stop {
         Stop::Failed { kind, detail, trace: None } => Stop::Failed { kind, detail, trace },
@@ -59,8 +69,38 @@ pub(super) async fn run(bench: &Bench<'_>, task: &AgentTask) -> Result<Product, 
     })
 }
 
+/// Lays the change that does not merge on the fresh checkout of the job branch.
+async fn lay(
+    bench: &Bench<'_>,
+    task: &AgentTask,
+    conflict: &Conflict,
+    workspace: &Path,
+) -> Result<Laid, Stop> {
+    bench.import(&conflict.theirs).await?;
+    bench.import(&conflict.ancestor).await?;
+    let sides = Sides {
+        ours: &task.base.revision,
+        ancestor: &conflict.ancestor.revision,
+        theirs: &conflict.theirs.revision,
+        label: conflict.of.as_str(),
+    };
+    let laid = bench.repo.lay(sides, workspace).await?;
+    let (taken, marked, left) = (laid.taken.len(), laid.marked.len(), laid.undecided.len());
+    let text = format!(
+        "the change of {} on the job branch: {taken} paths fit, {marked} have markers, {left} are left to decide",
+        conflict.of
+    );
+    bench.progress.note("git", text);
+    Ok(laid)
+}
+
 /// The attempt itself. Commands run in the sandbox; files are written by the agent's tools below the workspace.
-async fn converse(bench: &Bench<'_>, task: &AgentTask, workspace: &Path) -> Result<AttemptReport, Stop> {
+async fn converse(
+    bench: &Bench<'_>,
+    task: &AgentTask,
+    workspace: &Path,
+    laid: Option<&Laid>,
+) -> Result<AttemptReport, Stop> {
     let manifest =
         Manifest::of(task).map_err(|e| Stop::failed(FailureKind::ContractBreach, e.to_string()))?;
     let runner = bench.runner(workspace);
@@ -69,6 +109,7 @@ async fn converse(bench: &Bench<'_>, task: &AgentTask, workspace: &Path) -> Resu
         task,
         manifest: &manifest,
         workspace,
+        laid,
         runner: &runner,
         http: &bench.shop.http,
         progress,
@@ -98,8 +139,10 @@ async fn change(
     base: &[TreeEntry],
     workspace: &Path,
     result: &AgentResult,
+    laid: Option<&Laid>,
 ) -> Result<Revision, Stop> {
     let revision = commit(bench, task, base, workspace, result).await?;
+    require_resolved(bench, laid)?;
     let changed = bench.repo.changed_paths(&task.base.revision, &revision).await?;
     require_within(&Rights::of(task), &changed)?;
     require_outputs(bench, task, &revision).await?;
@@ -120,7 +163,7 @@ async fn commit(
     workspace: &Path,
     result: &AgentResult,
 ) -> Result<Revision, Stop> {
-    let collected = bench.path("collected");
+    let collected = bench.path(COLLECTED);
     std::fs::create_dir(&collected)?;
     let (from, to) = (workspace.to_owned(), collected.clone());
     let limits = CollectLimits {
@@ -147,6 +190,20 @@ async fn commit(
         at: (bench.shop.clock)(),
     };
     Ok(bench.repo.commit(files, base, spec).await?)
+}
+
+/// Conflict markers in what was collected are no result, whatever the agent said.
+fn require_resolved(bench: &Bench<'_>, laid: Option<&Laid>) -> Result<(), Stop> {
+    let collected = bench.path(COLLECTED);
+    // A file that is gone has no markers.
+    let remains = |m: &&Marked| std::fs::read(collected.join(&m.path)).is_ok_and(|text| m.remains(&text));
+    let marked = laid.iter().flat_map(|laid| &laid.marked).filter(remains);
+    let paths: Vec<&str> = marked.map(|m| m.path.as_str()).collect();
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let text = format!("conflict markers remain in {}", paths.join(", "));
+    Err(Stop::failed(FailureKind::ContractBreach, text))
 }
 
 /// What cannot be part of a tree and is no by-product either must not vanish silently.

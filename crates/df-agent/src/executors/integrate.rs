@@ -1,7 +1,9 @@
-//! Integrate: one change onto the job's branch, its paths looked at again, its checks run again on the merged tree.
+//! Integrate: one change onto the job's branch, its paths looked at again, its checks and those of the tasks before it
+//! run again on the merged tree.
 
+use df_contract::lease::{MAX_RECHECKS, Recheck};
 use df_contract::task::{Product, TreeRef};
-use df_contract::{AcceptanceCheck, FailureKind, Role, TaskSlug};
+use df_contract::{AcceptanceCheck, CheckResult, FailureKind, Revision, Role, TaskSlug};
 
 use super::bench::Bench;
 use super::checks::{failures, run_check};
@@ -20,6 +22,7 @@ pub(super) struct Merge<'a> {
     pub(super) protected: &'a [String],
     pub(super) role: Role,
     pub(super) checks: &'a [AcceptanceCheck],
+    pub(super) rechecks: &'a [Recheck],
 }
 
 pub(super) async fn run(bench: &Bench<'_>, merge: Merge<'_>) -> Result<Product, Stop> {
@@ -50,6 +53,30 @@ pub(super) async fn run(bench: &Bench<'_>, merge: Merge<'_>) -> Result<Product, 
         let text = format!("after merging `{}`: {text}", merge.task);
         return Err(Stop::failed(FailureKind::CheckFailure, text));
     }
+    for recheck in merge.rechecks.iter().take(MAX_RECHECKS) {
+        checks.push(run_recheck(bench, &merge, &merged, recheck).await?);
+    }
     let tree = bench.publish(&merged).await?;
     Ok(Product::Merge { tree, checks })
+}
+
+/// Runs a check of an earlier task. It speaks against this merge when it passes without it and not with it; what was
+/// broken before is not this task's to answer for, and is found again when the result is validated.
+async fn run_recheck(
+    bench: &Bench<'_>,
+    merge: &Merge<'_>,
+    merged: &Revision,
+    recheck: &Recheck,
+) -> Result<CheckResult, Stop> {
+    let check =
+        AcceptanceCheck { id: format!("{}/{}", recheck.task, recheck.check.id), ..recheck.check.clone() };
+    let result = run_check(bench, merged, &check).await?;
+    let Some(text) = failures(std::slice::from_ref(&result)) else { return Ok(result) };
+    if !run_check(bench, &merge.head.revision, &check).await?.passed {
+        let text = format!("{}: it failed before this merge as well", check.id);
+        bench.progress.note("check", text);
+        return Ok(result);
+    }
+    let text = format!("merging `{}` breaks what `{}` made: {text}", merge.task, recheck.task);
+    Err(Stop::failed(FailureKind::CheckFailure, text))
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use df_contract::lease::{Claim, Claimed, HeartbeatReply, HeldLease, SELF_FENCE_MARGIN, SessionOpened, Work};
-use df_contract::{DurationMs, Lease};
+use df_contract::{DurationMs, Lease, SessionId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -94,10 +94,13 @@ impl<'a> Session<'a> {
             }
         };
         drop(claiming);
-        self.end_all().await;
         match ended {
-            Ended::Stopped => self.hand_back().await,
-            Ended::Lost => {}
+            // At once: whoever takes the leases over has new epochs, so that what still ends here counts for nothing.
+            Ended::Stopped => {
+                let (daemon, session) = (self.worker.daemon.clone(), self.opened.session);
+                tokio::join!(hand_back(&daemon, session), self.end_all());
+            }
+            Ended::Lost => self.end_all().await,
         }
         ended
     }
@@ -197,13 +200,13 @@ impl<'a> Session<'a> {
         }
         self.held.clear();
     }
+}
 
-    async fn hand_back(&self) {
-        match self.worker.daemon.close_session(self.opened.session).await {
-            Ok(()) => tracing::info!(session = %self.opened.session, "session closed, leases handed back"),
-            // The session ends by itself without heartbeats.
-            Err(error) => tracing::warn!(%error, "session could not be closed"),
-        }
+async fn hand_back(daemon: &Daemon, session: SessionId) {
+    match daemon.close_session(session).await {
+        Ok(()) => tracing::info!(%session, "session closed, leases handed back"),
+        // The session ends by itself without heartbeats.
+        Err(error) => tracing::warn!(%error, "session could not be closed"),
     }
 }
 

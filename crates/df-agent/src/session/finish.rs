@@ -43,7 +43,8 @@ impl<R: CommandRunner> Session<'_, R> {
         }
         let missing = self.missing_outputs();
         let (texts, failed) = self.run_checks().await?;
-        if missing.is_empty() && failed.is_empty() {
+        let marked = self.marked();
+        if missing.is_empty() && failed.is_empty() && marked.is_empty() {
             return Ok(Turn::End(End::Finished {
                 summary: cut(&finish.summary, SUMMARY_BYTES_MAX),
                 commit_message: cut(&finish.commit_message, COMMIT_BYTES_MAX),
@@ -55,6 +56,9 @@ impl<R: CommandRunner> Session<'_, R> {
         }
         if !failed.is_empty() {
             findings.push(format!("checks that failed: {}", failed.join(", ")));
+        }
+        if !marked.is_empty() {
+            findings.push(format!("files in which conflict markers remain: {}", marked.join(", ")));
         }
         let findings = findings.join("; ");
         self.counts.failed_ends += 1;
@@ -91,6 +95,14 @@ impl<R: CommandRunner> Session<'_, R> {
             self.check_logs.push(outcome.full_output);
         }
         Ok((texts, failed))
+    }
+
+    /// Files in which conflict markers that were laid into them still stand.
+    fn marked(&self) -> Vec<String> {
+        let marked = self.laid.iter().flat_map(|laid| &laid.marked);
+        let remains =
+            |m: &&crate::git::Marked| self.tools.workspace.read(&m.path).is_ok_and(|text| m.remains(&text));
+        marked.filter(remains).map(|m| m.path.clone()).collect()
     }
 
     /// Expected outputs (paths, or globs of which one file must match) that are not there.
@@ -130,8 +142,14 @@ impl<R: CommandRunner> Session<'_, R> {
     }
 
     fn plan_errors(&self, plan: &Plan) -> Vec<String> {
-        let mut errors: Vec<String> =
-            plan.validate(&PlanLimits::COORDINATOR).iter().map(ToString::to_string).collect();
+        let found = match &self.task.input.replan {
+            None => plan.validate(&PlanLimits::COORDINATOR),
+            Some(before) => {
+                let finished = before.finished.keys().cloned().collect();
+                plan.validate_continuation(&finished, &before.dropped.keys().cloned().collect())
+            }
+        };
+        let mut errors: Vec<String> = found.iter().map(ToString::to_string).collect();
         // A coordinator's own caps are the job's.
         let caps = &self.task.constraints;
         let shares = plan.check_budget(Some(caps.max_tokens), caps.max_nano_usd);

@@ -225,28 +225,35 @@ impl Plan {
         }
     }
 
-    /// The plan that goes on from `finished` with `new`: what is finished stays word for word and comes first. A new
-    /// task may depend on new and on finished ones; it may not have a slug of `finished` or `used`.
-    pub fn extend(finished: &Plan, used: &BTreeSet<TaskSlug>, new: Plan) -> Result<Plan, Vec<PlanError>> {
-        let done: BTreeSet<TaskSlug> = finished.tasks.iter().map(|t| t.slug.clone()).collect();
-        let again = |slug: &TaskSlug| done.contains(slug) || used.contains(slug);
-        let mut found: Vec<PlanError> = new
+    /// What is wrong with a coordinator's plan that goes on from the `finished` tasks of a job that has also `used` other
+    /// slugs. A new task may depend on new and on finished ones.
+    pub fn validate_continuation(
+        &self,
+        finished: &BTreeSet<TaskSlug>,
+        used: &BTreeSet<TaskSlug>,
+    ) -> Vec<PlanError> {
+        let again = |slug: &TaskSlug| finished.contains(slug) || used.contains(slug);
+        let found: Vec<PlanError> = self
             .tasks
             .iter()
             .filter(|t| again(&t.slug))
             .map(|t| PlanError::SlugUsed(t.slug.clone()))
             .take(MAX_FINDINGS)
             .collect();
-        if new.tasks.is_empty() {
-            found.push(PlanError::Empty);
-        }
         if !found.is_empty() {
-            return Err(found);
+            return found;
         }
-        // The new part by itself is bounded as any proposal; what it builds on is there already.
-        let mut alone = new.clone();
-        alone.tasks.iter_mut().for_each(|t| t.depends_on.retain(|on| !done.contains(on)));
-        let found = alone.validate(&PlanLimits::COORDINATOR);
+        // What it builds on is there already.
+        let mut alone = self.clone();
+        alone.tasks.iter_mut().for_each(|t| t.depends_on.retain(|on| !finished.contains(on)));
+        alone.validate(&PlanLimits::COORDINATOR)
+    }
+
+    /// The plan that goes on from `finished` with `new`: what is finished stays word for word and comes first. A new
+    /// task may depend on new and on finished ones; it may not have a slug of `finished` or `used`.
+    pub fn extend(finished: &Plan, used: &BTreeSet<TaskSlug>, new: Plan) -> Result<Plan, Vec<PlanError>> {
+        let done: BTreeSet<TaskSlug> = finished.tasks.iter().map(|t| t.slug.clone()).collect();
+        let found = new.validate_continuation(&done, used);
         if !found.is_empty() {
             return Err(found);
         }

@@ -292,6 +292,7 @@ impl Stage {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::new();
         let attempt = Attempt {
+            laid: None,
             task: &self.task,
             manifest,
             workspace: self.dir.path(),
