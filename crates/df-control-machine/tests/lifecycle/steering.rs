@@ -1,0 +1,102 @@
+//! What people ask of a job that runs.
+
+use df_contract::api::Spend;
+use df_contract::{ErrorCode, JobState, Timestamp, Tokens};
+use df_control_machine::decide::{MAX_MESSAGE_BYTES, MAX_MESSAGES};
+use df_control_machine::{Caps, CommandBody};
+
+use crate::driver::{Driver, plan, rule, slug};
+
+fn job() -> Driver {
+    Driver::in_progress(serde_json::json!({"title": "t", "description": "d"}), plan())
+}
+
+fn say(job: &mut Driver, text: &str) -> Result<(), ErrorCode> {
+    let body = CommandBody::Message { by: "op".into(), text: text.into() };
+    job.send("op", body).map_err(|e| e.code())
+}
+
+fn ask(job: &mut Driver, by: &str, tokens: u64) -> Result<(), ErrorCode> {
+    let caps = Caps { tokens: Tokens(tokens), money_nano_usd: None };
+    let expires_at = Timestamp(job.clock + 10_000);
+    let body = CommandBody::RequestBudget { by: by.into(), caps, rule: rule(), expires_at };
+    job.send(by, body).map_err(|e| e.code())
+}
+
+#[test]
+fn a_message_goes_to_the_next_agent_and_to_each_of_its_attempts() {
+    let mut job = job();
+    job.take(&slug("a"));
+    say(&mut job, "use tabs").unwrap();
+    assert!(job.task("a").messages.is_empty(), "it runs already");
+    job.give_back("a", df_control_machine::ReturnCause::SessionEnded);
+    say(&mut job, "no, spaces").unwrap();
+    for _ in 0..2 {
+        job.take(&slug("a"));
+        assert_eq!(job.task("a").messages, ["use tabs", "no, spaces"]);
+        job.give_back("a", df_control_machine::ReturnCause::Drained);
+    }
+    job.succeed("a");
+    job.succeed("integrate.a");
+    job.take(&slug("b"));
+    assert!(job.task("b").messages.is_empty(), "said once");
+    assert_eq!(job.record().messages[1].given_to, Some(slug("a")));
+}
+
+#[test]
+fn messages_are_bounded_and_end_with_the_job() {
+    let mut job = job();
+    for wrong in ["", " \n", &"x".repeat(MAX_MESSAGE_BYTES + 1)] {
+        assert_eq!(say(&mut job, wrong), Err(ErrorCode::InvalidRequest));
+    }
+    for _ in 0..MAX_MESSAGES {
+        say(&mut job, &"x".repeat(MAX_MESSAGE_BYTES)).unwrap();
+    }
+    assert_eq!(say(&mut job, "one more"), Err(ErrorCode::InvalidRequest));
+    job.send("op", CommandBody::Cancel { cause: "enough".into() }).unwrap();
+    assert_eq!(say(&mut job, "too late"), Err(ErrorCode::IllegalTransition));
+}
+
+#[test]
+fn more_budget_needs_somebody_else_and_ends_the_pause_for_it() {
+    let mut job = job();
+    job.take(&slug("a"));
+    let spend = Spend { calls: 1, input_tokens: Tokens(1_500), ..Spend::default() };
+    job.send("daemon", CommandBody::RecordSpend { slug: slug("a"), spend, through: 1 }).unwrap();
+    job.advance();
+    assert_eq!(job.record().state, JobState::Paused);
+    for too_little in [999, 1_000] {
+        assert_eq!(ask(&mut job, "bob", too_little), Err(ErrorCode::InvalidRequest));
+    }
+    ask(&mut job, "bob", 2_000).unwrap();
+    assert_eq!(ask(&mut job, "carol", 3_000), Err(ErrorCode::IllegalTransition), "one at a time");
+    assert_eq!(job.record().state, JobState::Paused);
+    for own in ["alice", "bob"] {
+        assert_eq!(job.vote(own, true, None).unwrap_err().code(), ErrorCode::FourEyes, "{own}");
+    }
+    let version = job.record().budget_request.as_ref().unwrap().approval.job_version;
+    assert_eq!(job.vote("carol", true, Some(version + 1)).unwrap_err().code(), ErrorCode::ApprovalStale);
+    job.vote("carol", true, Some(version)).unwrap();
+    assert_eq!(job.record().state, JobState::InProgress);
+    assert_eq!(job.record().caps().unwrap().tokens, Tokens(2_000));
+    job.run();
+    assert_eq!(job.record().state, JobState::Completed);
+}
+
+#[test]
+fn budget_that_is_refused_or_expires_changes_nothing_else() {
+    let mut job = job();
+    ask(&mut job, "bob", 2_000).unwrap();
+    job.vote("carol", false, None).unwrap();
+    assert_eq!((job.record().state, job.record().raised), (JobState::InProgress, None));
+    ask(&mut job, "bob", 2_000).unwrap();
+    job.clock += 10_000;
+    job.advance();
+    assert_eq!(job.record().budget_request, None);
+    assert_eq!(job.record().state, JobState::InProgress);
+    // A pause for another reason is not ended by money.
+    job.send("op", CommandBody::Pause { cause: "look".into() }).unwrap();
+    ask(&mut job, "bob", 2_000).unwrap();
+    job.vote("carol", true, None).unwrap();
+    assert_eq!(job.record().state, JobState::Paused);
+}
