@@ -101,9 +101,9 @@ fn order(record: &JobRecord, found: &mut Vec<String>) {
         if runs && task.merges.as_ref().is_some_and(|of| !succeeded(of)) {
             found.push(format!("task {} merges a change that is not there", task.slug));
         }
-        // One that failed for good stays so when what it was built on is rolled back.
-        let ran = matches!(task.state, TaskState::Leased | TaskState::Succeeded);
-        if ran && !task.depends_on.iter().all(succeeded) && task.kind != LeaseKind::Integrate {
+        // What failed for good or was dropped stays so when what it was built on is rolled back.
+        let ran = task.state == TaskState::Succeeded && !record.is_dropped(task);
+        if (runs || ran) && !task.depends_on.iter().all(succeeded) && task.kind != LeaseKind::Integrate {
             found.push(format!("task {} runs before what it builds on", task.slug));
         }
     }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::JobStatus;
 use crate::retry::MAX_REPLANS;
+use crate::task::is_ended;
 use crate::tasks::Tasks;
 
 /// One job with its tasks.
@@ -307,6 +308,12 @@ impl JobRecord {
     /// Whether the change of a plan's task is in the job branch.
     pub fn is_integrated(&self, of: &TaskSlug) -> bool {
         self.merge_of(of).is_some_and(|t| t.state == TaskState::Succeeded)
+    }
+
+    /// Whether nothing comes of `task` any more: its change will not be merged.
+    pub fn is_dropped(&self, task: &TaskRecord) -> bool {
+        let merge = task.plan_task.as_ref().and_then(|p| self.merge_of(&p.slug));
+        merge.is_some_and(|merge| is_ended(merge.state) && merge.state != TaskState::Succeeded)
     }
 
     /// Tasks of the plan whose changes are not in the job branch.

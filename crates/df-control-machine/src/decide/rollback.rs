@@ -53,7 +53,7 @@ pub(super) fn rollback(draft: &mut Draft, to: Option<&TaskSlug>) -> Result<(), R
 /// The work and the merges to start over: what was undone, all of later waves, whatever began from a tree that is no
 /// more, and the merge that runs. What has not begun or has ended badly stays as it is.
 fn affected(record: &JobRecord, undone: &BTreeSet<TaskSlug>) -> (BTreeSet<TaskSlug>, BTreeSet<TaskSlug>) {
-    let planned = || record.tasks.values().filter(|t| t.plan_task.is_some());
+    let planned = || record.tasks.values().filter(|t| t.plan_task.is_some() && !record.is_dropped(t));
     let of = |t: &TaskRecord| t.plan_task.as_ref().is_some_and(|p| undone.contains(&p.slug));
     let first = planned().filter(|t| of(t)).map(|t| t.wave).min().unwrap_or(u32::MAX);
     let gone: Vec<&TreeRef> =

@@ -86,6 +86,28 @@ fn a_merge_that_runs_is_taken_back_with_the_head_it_began_from() {
 }
 
 #[test]
+fn a_rollback_does_not_bring_back_what_a_new_plan_dropped() {
+    let mut wish = spec();
+    wish["on_failure"] = "replan".into();
+    let mut job = Driver::in_progress(wish, plan());
+    for name in ["a", "integrate.a", "b"] {
+        job.succeed(name);
+    }
+    job.fail("c", FailureKind::PolicyBreach);
+    job.advance();
+    job.succeed("plan.2");
+    job.advance();
+    back(&mut job, None).unwrap();
+    assert_eq!(
+        job.states(&["a", "b", "integrate.b", "c", "a-1"]),
+        "READY SUCCEEDED CANCELLED FAILED PENDING"
+    );
+    let order = job.run();
+    assert!(order.starts_with("a integrate.a a-1 integrate.a-1"), "{order}");
+    assert_eq!(job.record().state, JobState::Completed);
+}
+
+#[test]
 fn what_cannot_be_undone_is_refused() {
     let mut job = Driver::in_progress(spec(), plan());
     assert_eq!(back(&mut job, None), Err(ErrorCode::InvalidRequest), "nothing is merged");
