@@ -50,9 +50,9 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 0)]
         after: u64,
     },
-    /// Approve what waits in AWAITING_APPROVAL. Never one's own job.
+    /// Approve what waits: in AWAITING_APPROVAL, or a request for more budget. Never one's own.
     Approve(VoteArgs),
-    /// Reject what waits in AWAITING_APPROVAL.
+    /// Reject what waits in AWAITING_APPROVAL, or a request for more budget.
     Reject(VoteArgs),
     /// Cancel a job: running agents stop.
     Cancel {
@@ -68,6 +68,39 @@ pub(crate) enum Command {
     },
     /// Resume a paused job.
     Resume { job: String },
+    /// Submit the work of a failed or cancelled job again, from what is merged.
+    Retry {
+        job: String,
+        /// From the job's own source and plan instead.
+        #[arg(long)]
+        from_start: bool,
+        /// The same key for the same job returns the first retry instead of making another.
+        #[arg(long)]
+        idempotency_key: Option<String>,
+    },
+    /// Say something to the agents of a running job: the task that starts next is told.
+    Message { job: String, text: String },
+    /// Ask for a higher budget; somebody else approves it with `approve`.
+    Budget {
+        job: String,
+        /// Tokens in all.
+        #[arg(long, required_unless_present = "usd")]
+        tokens: Option<u64>,
+        /// US dollars in all, such as 12.50.
+        #[arg(long, value_parser = crate::commands::ask::usd)]
+        usd: Option<df_contract::NanoUsd>,
+    },
+    /// Change a job's priority: -100 to 100, higher runs first.
+    Priority {
+        job: String,
+        #[arg(allow_negative_numbers = true)]
+        priority: i8,
+    },
+    /// Look at a job's tasks, or take its branch back.
+    Tasks {
+        #[command(subcommand)]
+        command: TasksCommand,
+    },
     /// List what a job delivered, or fetch it into a folder.
     Artifacts {
         job: String,
@@ -152,6 +185,16 @@ pub(crate) struct VoteArgs {
     pub(crate) job_version: Option<u64>,
     #[arg(long, default_value = "")]
     pub(crate) comment: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TasksCommand {
+    /// List the tasks with their states, attempts and cost.
+    List { job: String },
+    /// Show one task: checks, failure, cost, trace.
+    Show { job: String, task: String },
+    /// Take the job branch back to where it was after the merge of TASK, or to where the job began.
+    Rollback { job: String, task: Option<String> },
 }
 
 #[derive(Debug, Subcommand)]

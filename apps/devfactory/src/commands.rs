@@ -1,6 +1,7 @@
 //! One module per group of commands.
 
 pub(crate) mod artifacts;
+pub(crate) mod ask;
 pub(crate) mod audit;
 pub(crate) mod doctor;
 pub(crate) mod jobs;
@@ -8,6 +9,7 @@ pub(crate) mod keys;
 pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod system;
+pub(crate) mod tasks;
 pub(crate) mod up;
 
 use crate::args::Cli;

@@ -46,6 +46,13 @@ async fn dispatch(cli: Cli) -> anyhow::Result<std::process::ExitCode> {
         Command::Cancel { job, cause } => commands::jobs::steer(&cli, job, "cancel", cause).await?,
         Command::Pause { job, cause } => commands::jobs::steer(&cli, job, "pause", cause).await?,
         Command::Resume { job } => commands::jobs::steer(&cli, job, "resume", "").await?,
+        Command::Retry { job, from_start, idempotency_key } => {
+            commands::ask::retry(&cli, job, *from_start, idempotency_key.as_deref()).await?;
+        }
+        Command::Message { job, text } => commands::ask::message(&cli, job, text).await?,
+        Command::Budget { job, tokens, usd } => commands::ask::budget(&cli, job, *tokens, *usd).await?,
+        Command::Priority { job, priority } => commands::ask::priority(&cli, job, *priority).await?,
+        Command::Tasks { command } => commands::tasks::tasks(&cli, command).await?,
         Command::Artifacts { job, out } => commands::artifacts::artifacts(&cli, job, out.as_deref()).await?,
         Command::Keys { command } => commands::keys::keys(&cli, command).await?,
         Command::Doctor { data_dir } => return commands::doctor::doctor(&cli, data_dir.as_deref()).await,

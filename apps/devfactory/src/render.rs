@@ -108,6 +108,7 @@ pub(crate) fn job(view: &JobView) -> String {
             approval.job_version
         ));
     }
+    beside(view, &mut out);
     decision(view, &mut out);
     if let Some(plan) = &view.plan {
         out.push_str(&format!("\nplan: {}\n", plan.summary));
@@ -122,6 +123,35 @@ pub(crate) fn job(view: &JobView) -> String {
     for (name, digest) in &view.artefacts {
         out.push_str(&format!("  {name:<20} sha256:{digest}\n"));
     }
+    out
+}
+
+/// What people have asked of the job while it runs.
+fn beside(view: &JobView, out: &mut String) {
+    if let Some(request) = &view.budget_request {
+        let money = request.caps.nano_usd.map_or(String::new(), |m| format!(" and {m}"));
+        out.push_str(&format!(
+            "\n{} asks for a budget of {} tokens{money}: {} of {} approvals given; version {}\n",
+            request.by,
+            request.caps.tokens.0,
+            request.approval.approved_by.len(),
+            request.approval.needed,
+            request.approval.job_version
+        ));
+    }
+    let waiting = view.messages.iter().filter(|message| message.given_to.is_none()).count();
+    if !view.messages.is_empty() {
+        out.push_str(&format!("messages: {}, not yet given to a task: {waiting}\n", view.messages.len()));
+    }
+    if view.replans > 0 {
+        out.push_str(&format!("planned anew {} time(s)\n", view.replans));
+    }
+}
+
+/// Every task of a job.
+pub(crate) fn task_table(view: &JobView) -> String {
+    let mut out = String::new();
+    tasks(view, &mut out);
     out
 }
 

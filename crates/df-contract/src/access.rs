@@ -34,6 +34,15 @@ wire_names!(
         JobCancel = "job.cancel",
         JobPause = "job.pause",
         JobResume = "job.resume",
+        /// Makes a new job out of one that failed or was cancelled.
+        JobRetry = "job.retry",
+        /// Says something to the agents of a running job.
+        JobMessage = "job.message",
+        /// Asks for higher caps; others approve them.
+        JobBudget = "job.budget",
+        JobPriority = "job.priority",
+        /// Takes the job branch back to an earlier integrated point.
+        JobRollback = "job.rollback",
         /// Records a verdict on a job.
         JobDecide = "job.decide",
         /// Approves or rejects what waits in AWAITING_APPROVAL.

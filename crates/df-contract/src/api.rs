@@ -61,6 +61,24 @@ pub struct JobView {
     pub head: Option<TreeRef>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalView>,
+    /// What the job may spend now, as decided or as raised since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caps: Option<CapsView>,
+    /// More budget that was asked for; it waits beside the state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_request: Option<BudgetRequestView>,
+    /// What was said to the running job, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<MessageView>,
+    /// Tasks whose changes are in the job branch, in the order of their merges.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub integrated: Vec<TaskSlug>,
+    /// How often the rest was planned anew.
+    #[serde(default)]
+    pub replans: u32,
+    /// The first task that failed for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_cause: Option<RootCauseView>,
     pub tasks: Vec<TaskView>,
     pub gates: Vec<GateView>,
     pub spend: Spend,
@@ -91,6 +109,9 @@ pub struct TaskView {
     pub usage: Usage,
     /// Settled by the proxy.
     pub spend: Spend,
+    /// It failed for good, and the job goes on without it.
+    #[serde(default)]
+    pub tolerated: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<Digest>,
     #[serde(default)]
@@ -139,7 +160,7 @@ pub struct GateView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApprovalView {
-    /// `job`, `plan`, `output`, `delivery`.
+    /// `job`, `plan`, `output`, `delivery`, `budget`.
     pub subject: String,
     pub needed: u32,
     pub roles: BTreeSet<Role>,
@@ -148,6 +169,48 @@ pub struct ApprovalView {
     /// The vote names this version; if the job has moved on, it is refused.
     pub job_version: u64,
     pub approved_by: Vec<String>,
+}
+
+/// What a job may spend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CapsView {
+    pub tokens: Tokens,
+    /// Absent = no cap in money.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nano_usd: Option<NanoUsd>,
+}
+
+/// More budget that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetRequestView {
+    pub by: String,
+    /// What the job might spend in all.
+    pub caps: CapsView,
+    pub approval: ApprovalView,
+}
+
+/// Something said to a running job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MessageView {
+    pub at: Timestamp,
+    pub by: String,
+    pub text: String,
+    /// The agent task that was told; absent while none has begun since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_to: Option<TaskSlug>,
+}
+
+/// The task at the root of a job's trouble.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RootCauseView {
+    pub task: TaskSlug,
+    pub kind: FailureKind,
+    pub detail: String,
+    pub attempts: u32,
 }
 
 /// `POST /v1/jobs/{id}/approve` and `/reject`.
@@ -166,6 +229,48 @@ pub struct Vote {
 #[serde(deny_unknown_fields, default)]
 pub struct Cause {
     pub cause: String,
+}
+
+/// `POST /v1/jobs/{id}/message`
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Say {
+    pub text: String,
+}
+
+/// `POST /v1/jobs/{id}/budget`: what the job should be allowed to spend in all. Absent = as it is.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BudgetAsk {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Tokens>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nano_usd: Option<NanoUsd>,
+}
+
+/// `POST /v1/jobs/{id}/priority`
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Priority {
+    /// -100 to 100; higher runs first.
+    pub priority: i8,
+}
+
+/// `POST /v1/jobs/{id}/rollback`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RollbackTo {
+    /// The last task whose change stays; absent = none stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<TaskSlug>,
+}
+
+/// `POST /v1/jobs/{id}/retry`: takes an `Idempotency-Key`, answers [`Submitted`].
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// From the job's own source and plan, without what was integrated.
+    pub from_start: bool,
 }
 
 /// `POST /v1/keys`

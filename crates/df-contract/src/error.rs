@@ -35,6 +35,7 @@ codes! {
     Unauthenticated = "unauthenticated", 401, "No valid key was given";
     Forbidden = "forbidden", 403, "This identity may not do that";
     FourEyes = "four_eyes", 403, "The submitter may not approve their own job";
+    PolicyRefused = "policy_refused", 403, "Policy does not allow that";
     NotFound = "not_found", 404, "There is nothing at this address";
     JobUnknown = "job_unknown", 404, "There is no such job";
     InvalidRequest = "invalid_request", 400, "The request cannot be read";

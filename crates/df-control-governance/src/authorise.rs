@@ -118,7 +118,7 @@ row!(
     governance:
     Everywhere [JobRead JobDecide JobTransition],
     Own [ModelCall];
-    nothing [JobSubmit JobCancel JobPause JobResume JobApprove PlanPropose WorkspaceRead WorkspaceWrite CommandRun
+    nothing [JobRetry JobMessage JobBudget JobPriority JobRollback JobSubmit JobCancel JobPause JobResume JobApprove PlanPropose WorkspaceRead WorkspaceWrite CommandRun
         DeployPropose DeployRun SecretRead BlobRead BlobWrite LeaseClaim KeyManage PolicyManage AccountManage AuditRead
         SystemRead
         AgentRead AgentRegister AgentManage]
@@ -127,7 +127,7 @@ row!(
     /// Reads and proposes.
     coordinator:
     Own [PlanPropose WorkspaceRead ModelCall];
-    nothing [JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition WorkspaceWrite CommandRun
+    nothing [JobRetry JobMessage JobBudget JobPriority JobRollback JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition WorkspaceWrite CommandRun
         DeployPropose DeployRun SecretRead BlobRead BlobWrite LeaseClaim KeyManage PolicyManage AccountManage AuditRead
         SystemRead
         AgentRead AgentRegister AgentManage]
@@ -136,7 +136,7 @@ row!(
     /// Writes its declared paths (which ones: `df_contract::access::role_may_write`) and runs commands in its sandbox.
     builder:
     Own [WorkspaceRead WorkspaceWrite CommandRun ModelCall];
-    nothing [JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose DeployPropose
+    nothing [JobRetry JobMessage JobBudget JobPriority JobRollback JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose DeployPropose
         DeployRun SecretRead BlobRead BlobWrite LeaseClaim KeyManage PolicyManage AccountManage AuditRead SystemRead
         AgentRead AgentRegister AgentManage]
 );
@@ -144,7 +144,7 @@ row!(
     /// A builder of infrastructure paths, who may also propose a deployment.
     devops:
     Own [WorkspaceRead WorkspaceWrite CommandRun ModelCall DeployPropose];
-    nothing [JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose DeployRun
+    nothing [JobRetry JobMessage JobBudget JobPriority JobRollback JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose DeployRun
         SecretRead BlobRead BlobWrite LeaseClaim KeyManage PolicyManage AccountManage AuditRead SystemRead
         AgentRead AgentRegister AgentManage]
 );
@@ -154,7 +154,7 @@ row!(
     worker:
     Everywhere [LeaseClaim],
     Own [BlobRead BlobWrite WorkspaceRead CommandRun];
-    nothing [JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceWrite
+    nothing [JobRetry JobMessage JobBudget JobPriority JobRollback JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceWrite
         DeployPropose DeployRun ModelCall SecretRead KeyManage PolicyManage AccountManage AuditRead SystemRead
         AgentRead AgentRegister AgentManage]
 );
@@ -163,7 +163,7 @@ row!(
     proxy:
     Everywhere [ModelCall],
     Own [SecretRead];
-    nothing [JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceRead
+    nothing [JobRetry JobMessage JobBudget JobPriority JobRollback JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceRead
         WorkspaceWrite CommandRun DeployPropose DeployRun BlobRead BlobWrite LeaseClaim KeyManage PolicyManage
         AccountManage AuditRead SystemRead
         AgentRead AgentRegister AgentManage]
@@ -172,7 +172,7 @@ row!(
     /// Carries out the declared delivery with its target's secret, and nothing else.
     deployer:
     Own [DeployRun SecretRead BlobRead];
-    nothing [JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceRead
+    nothing [JobRetry JobMessage JobBudget JobPriority JobRollback JobSubmit JobRead JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceRead
         WorkspaceWrite CommandRun DeployPropose ModelCall BlobWrite LeaseClaim KeyManage PolicyManage AccountManage
         AuditRead SystemRead
         AgentRead AgentRegister AgentManage]
@@ -181,8 +181,8 @@ row!(
     /// Submits, follows and cancels; sees what its team does, and registers agents of its own. Pausing and resuming are the operator's: a job may be
     /// paused because of its own submitter.
     submitter:
-    Own [JobSubmit JobCancel BlobRead BlobWrite AgentRegister AgentManage],
-    Tenant [JobRead SystemRead AgentRead];
+    Own [JobSubmit JobCancel JobMessage JobBudget JobPriority JobRollback BlobRead BlobWrite AgentRegister AgentManage],
+    Tenant [JobRead JobRetry SystemRead AgentRead];
     nothing [JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceRead WorkspaceWrite CommandRun
         DeployPropose DeployRun ModelCall SecretRead LeaseClaim KeyManage PolicyManage AccountManage AuditRead]
 );
@@ -191,22 +191,22 @@ row!(
     approver:
     OthersInTenant [JobApprove],
     Tenant [JobRead BlobRead SystemRead AgentRead];
-    nothing [JobSubmit JobCancel JobPause JobResume JobDecide JobTransition PlanPropose WorkspaceRead WorkspaceWrite
+    nothing [JobRetry JobMessage JobBudget JobPriority JobRollback JobSubmit JobCancel JobPause JobResume JobDecide JobTransition PlanPropose WorkspaceRead WorkspaceWrite
         CommandRun DeployPropose DeployRun ModelCall SecretRead BlobWrite LeaseClaim KeyManage PolicyManage AccountManage
         AuditRead AgentRegister AgentManage]
 );
 row!(
     /// Runs the machine: the queue and the accounts. Accepts no risk for anybody.
     operator:
-    Everywhere [JobRead JobCancel JobPause JobResume AccountManage SystemRead AgentRead AgentManage];
-    nothing [JobSubmit JobDecide JobApprove JobTransition PlanPropose WorkspaceRead WorkspaceWrite CommandRun
+    Everywhere [JobRead JobCancel JobPause JobResume JobMessage JobBudget JobPriority JobRollback AccountManage SystemRead AgentRead AgentManage];
+    nothing [JobRetry JobSubmit JobDecide JobApprove JobTransition PlanPropose WorkspaceRead WorkspaceWrite CommandRun
         DeployPropose DeployRun ModelCall SecretRead BlobRead BlobWrite LeaseClaim KeyManage PolicyManage AuditRead AgentRegister]
 );
 row!(
     /// Reads everything that was decided and changes nothing.
     auditor:
     Everywhere [JobRead BlobRead AuditRead SystemRead AgentRead];
-    nothing [JobSubmit JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceRead
+    nothing [JobRetry JobMessage JobBudget JobPriority JobRollback JobSubmit JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceRead
         WorkspaceWrite CommandRun DeployPropose DeployRun ModelCall SecretRead BlobWrite LeaseClaim KeyManage
         PolicyManage AccountManage AgentRegister AgentManage]
 );
@@ -214,7 +214,7 @@ row!(
     /// Looks on.
     viewer:
     Tenant [JobRead SystemRead AgentRead];
-    nothing [JobSubmit JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceRead
+    nothing [JobRetry JobMessage JobBudget JobPriority JobRollback JobSubmit JobCancel JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceRead
         WorkspaceWrite CommandRun DeployPropose DeployRun ModelCall SecretRead BlobRead BlobWrite LeaseClaim KeyManage
         PolicyManage AccountManage AuditRead AgentRegister AgentManage]
 );
@@ -223,8 +223,9 @@ row!(
     /// one's own job.
     admin:
     Own [JobSubmit BlobWrite],
+    Tenant [JobRetry],
     Others [JobApprove],
-    Everywhere [JobRead JobCancel JobPause JobResume BlobRead KeyManage PolicyManage AccountManage AuditRead SystemRead
+    Everywhere [JobRead JobCancel JobPause JobResume JobMessage JobBudget JobPriority JobRollback BlobRead KeyManage PolicyManage AccountManage AuditRead SystemRead
         AgentRead AgentRegister AgentManage];
     nothing [JobDecide JobTransition PlanPropose WorkspaceRead WorkspaceWrite CommandRun DeployPropose DeployRun
         ModelCall SecretRead LeaseClaim]

@@ -75,6 +75,11 @@ endpoints! {
     JobCancel = POST "/v1/jobs/{id}/cancel" Key(JobCancel Job);
     JobPause = POST "/v1/jobs/{id}/pause" Key(JobPause Job);
     JobResume = POST "/v1/jobs/{id}/resume" Key(JobResume Job);
+    JobRetry = POST "/v1/jobs/{id}/retry" Key(JobRetry Job);
+    JobMessage = POST "/v1/jobs/{id}/message" Key(JobMessage Job);
+    JobBudget = POST "/v1/jobs/{id}/budget" Key(JobBudget Job);
+    JobPriority = POST "/v1/jobs/{id}/priority" Key(JobPriority Job);
+    JobRollback = POST "/v1/jobs/{id}/rollback" Key(JobRollback Job);
     ArtefactList = GET "/v1/jobs/{id}/artifacts" Key(JobRead Job);
     ArtefactGet = GET "/v1/jobs/{id}/artifacts/{*name}" Key(BlobRead Job);
     JobBlob = GET "/v1/jobs/{id}/blobs/{digest}" Key(BlobRead Job);

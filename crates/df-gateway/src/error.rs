@@ -92,11 +92,18 @@ impl IntoResponse for ApiError {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match problem.status {
             401 => drop(headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-            429 | 503 => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            429 | 503 => {
+                drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static(retry_after(problem.code))))
+            }
             _ => {}
         }
         response
     }
+}
+
+/// Seconds after which it makes sense to ask again: a queue empties as jobs end.
+fn retry_after(code: ErrorCode) -> &'static str {
+    if code == ErrorCode::QueueFull { "30" } else { "1" }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -108,4 +115,19 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_says_when_to_come_back() {
+        let wait = |error: OrchestrationError| {
+            let answer = ApiError::Orchestration(error).into_response();
+            (answer.status().as_u16(), answer.headers()[header::RETRY_AFTER].to_str().unwrap().to_owned())
+        };
+        assert_eq!(wait(OrchestrationError::QueueFull(1)), (503, "30".to_owned()));
+        assert_eq!(wait(OrchestrationError::TenantQueueFull(1)), (503, "30".to_owned()));
+    }
 }

@@ -11,7 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{ApiError, refused, unreadable};
 use crate::gateway::Gateway;
 use crate::guard::guard;
-use crate::routes::{artefacts, blobs, events, jobs, keys, system, worker};
+use crate::routes::{artefacts, ask, blobs, events, jobs, keys, system, worker};
 use crate::trace::trace;
 
 /// Every endpoint behind its guard.
@@ -50,6 +50,11 @@ fn handler(endpoint: Endpoint) -> MethodRouter<Gateway> {
         Endpoint::JobCancel => post(jobs::cancel),
         Endpoint::JobPause => post(jobs::pause),
         Endpoint::JobResume => post(jobs::resume),
+        Endpoint::JobRetry => post(ask::retry),
+        Endpoint::JobMessage => post(ask::message),
+        Endpoint::JobBudget => post(ask::budget),
+        Endpoint::JobPriority => post(ask::priority),
+        Endpoint::JobRollback => post(ask::rollback),
         Endpoint::ArtefactList => get(artefacts::list),
         Endpoint::ArtefactGet => get(artefacts::show),
         Endpoint::JobBlob => get(artefacts::blob),

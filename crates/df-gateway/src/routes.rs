@@ -1,6 +1,7 @@
 //! The handlers: extract, call, map.
 
 pub(crate) mod artefacts;
+pub(crate) mod ask;
 pub(crate) mod blobs;
 pub(crate) mod events;
 pub(crate) mod jobs;

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use df_contract::api::{ApprovalView, JobSummary, JobView, TaskView};
+use df_contract::api::{
+    ApprovalView, BudgetRequestView, CapsView, JobSummary, JobView, MessageView, RootCauseView, TaskView,
+};
 use df_contract::{Digest, HiddenCheck, JobSpec, TaskSlug};
-use df_control_machine::{Approval, JobRecord, TaskRecord};
+use df_control_machine::{Approval, BudgetRequest, Caps, FailureNote, JobRecord, Message, TaskRecord};
 
 /// A job as the API shows it: hidden checks are their ids and public hints, nothing else.
 pub fn job_view(record: &JobRecord) -> JobView {
@@ -20,6 +22,12 @@ pub fn job_view(record: &JobRecord) -> JobView {
         plan_digest: record.plan_digest.clone(),
         head: record.head.clone(),
         approval: record.approval.as_ref().map(approval_view),
+        caps: record.caps().map(caps_view),
+        budget_request: record.budget_request.as_ref().map(budget_view),
+        messages: record.messages.iter().map(message_view).collect(),
+        integrated: record.integrated.clone(),
+        replans: record.replans,
+        root_cause: record.root_cause.as_ref().map(cause_view),
         tasks: record.tasks.values().map(task_view).collect(),
         gates: record.gates.clone(),
         spend: record.spend,
@@ -67,6 +75,25 @@ fn approval_view(approval: &Approval) -> ApprovalView {
     }
 }
 
+fn caps_view(caps: Caps) -> CapsView {
+    CapsView { tokens: caps.tokens, nano_usd: caps.money_nano_usd }
+}
+
+fn budget_view(request: &BudgetRequest) -> BudgetRequestView {
+    let BudgetRequest { by, caps, approval } = request;
+    BudgetRequestView { by: by.clone(), caps: caps_view(*caps), approval: approval_view(approval) }
+}
+
+fn message_view(message: &Message) -> MessageView {
+    let Message { at, by, text, given_to } = message.clone();
+    MessageView { at, by, text, given_to }
+}
+
+fn cause_view(note: &FailureNote) -> RootCauseView {
+    let FailureNote { task, kind, detail, attempts } = note.clone();
+    RootCauseView { task, kind, detail, attempts }
+}
+
 fn task_view(task: &TaskRecord) -> TaskView {
     TaskView {
         slug: task.slug.clone(),
@@ -84,6 +111,7 @@ fn task_view(task: &TaskRecord) -> TaskView {
         checks: task.output.checks.clone(),
         usage: task.output.usage,
         spend: task.spend,
+        tolerated: task.tolerated,
         trace: task.output.trace.clone(),
         sandbox_layers: task.output.sandbox_layers.clone(),
     }

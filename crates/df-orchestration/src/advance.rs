@@ -139,7 +139,7 @@ fn judge_output(record: &JobRecord) -> Result<(Verdict, Vec<GateView>, Vec<Reaso
 }
 
 /// Who approves what comes after the decision: as the decision says, or one approver.
-fn rule(record: &JobRecord) -> ApprovalRule {
+pub(crate) fn rule(record: &JobRecord) -> ApprovalRule {
     let given = record.decision.as_ref().and_then(|d| d.obligations.approval.clone());
     given.unwrap_or_else(|| ApprovalRule { count: 1, roles: [Role::Approver, Role::Admin].into() })
 }

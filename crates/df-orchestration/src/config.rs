@@ -22,6 +22,8 @@ pub struct OrchestrationConfig {
     pub attempt_max_steps: u32,
     /// Most jobs that may be open at once; more are refused with `queue_full`.
     pub max_open_jobs: u64,
+    /// Most of them that one tenant may have.
+    pub max_open_jobs_per_tenant: u64,
     pub tenant_caps: TenantCaps,
     /// Shares of tenants, and how many leases may be held at once.
     pub scheduling: Rules,
@@ -45,6 +47,7 @@ impl Default for OrchestrationConfig {
             progress_timeout_ms: DurationMs::from_secs(900),
             attempt_max_steps: 80,
             max_open_jobs: 10_000,
+            max_open_jobs_per_tenant: 5_000,
             tenant_caps: TenantCaps::default(),
             scheduling: Rules::default(),
         }

@@ -18,6 +18,10 @@ pub enum OrchestrationError {
     InvalidJob(Vec<String>),
     #[error("{0} jobs are open, which is the limit; wait for some to end")]
     QueueFull(u64),
+    #[error("{0} jobs of this tenant are open, which is its limit; wait for some to end")]
+    TenantQueueFull(u64),
+    #[error("policy does not allow {what}")]
+    PolicyRefused { what: &'static str, reasons: Vec<String> },
     #[error("a blob the report names was never uploaded: {0}")]
     BlobMissing(df_contract::Digest),
     #[error("the lease may not read this blob")]
@@ -46,7 +50,8 @@ impl OrchestrationError {
             OrchestrationError::LeaseToken => ErrorCode::Unauthenticated,
             OrchestrationError::SessionGone => ErrorCode::StaleLease,
             OrchestrationError::InvalidJob(_) => ErrorCode::InvalidJob,
-            OrchestrationError::QueueFull(_) => ErrorCode::QueueFull,
+            OrchestrationError::QueueFull(_) | OrchestrationError::TenantQueueFull(_) => ErrorCode::QueueFull,
+            OrchestrationError::PolicyRefused { .. } => ErrorCode::PolicyRefused,
             OrchestrationError::BlobMissing(_) => ErrorCode::BlobMissing,
             OrchestrationError::BlobForbidden => ErrorCode::Forbidden,
             OrchestrationError::ProxyAway(_) => ErrorCode::UpstreamUnavailable,
@@ -60,11 +65,13 @@ impl OrchestrationError {
     pub fn problem(&self) -> Problem {
         let errors = match self {
             OrchestrationError::InvalidJob(found) => found.clone(),
+            OrchestrationError::PolicyRefused { reasons, .. } => reasons.clone(),
             OrchestrationError::Rejected(_)
             | OrchestrationError::Store(_)
             | OrchestrationError::LeaseToken
             | OrchestrationError::SessionGone
             | OrchestrationError::QueueFull(_)
+            | OrchestrationError::TenantQueueFull(_)
             | OrchestrationError::BlobMissing(_)
             | OrchestrationError::BlobForbidden
             | OrchestrationError::ProxyAway(_)

@@ -120,6 +120,20 @@ async fn a_submission_that_was_taken_is_answered_again_when_the_queue_is_full() 
     }
 }
 
+/// One tenant's jobs cannot fill the queue for the others.
+#[tokio::test]
+async fn a_tenant_has_a_limit_of_its_own() {
+    let config = OrchestrationConfig { max_open_jobs_per_tenant: 1, ..OrchestrationConfig::default() };
+    let orchestrator = made(config, OperatorLimits::default(), NOWHERE);
+    let first = orchestrator.submit(&alice(), spec(), None).await.unwrap().id;
+    let full = orchestrator.submit(&alice(), spec(), None).await.unwrap_err();
+    assert!(matches!(full, OrchestrationError::TenantQueueFull(1)), "{full}");
+    let other = Caller { tenant: "other".parse().unwrap(), ..alice() };
+    orchestrator.submit(&other, spec(), None).await.unwrap();
+    orchestrator.cancel(&alice(), first, "done".to_owned()).await.unwrap();
+    orchestrator.submit(&alice(), spec(), None).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_grant_names_an_allowed_model_alone() {
     let limits = OperatorLimits { models: Some(["small".to_owned()].into()), ..OperatorLimits::default() };

@@ -1,4 +1,8 @@
-//! What people ask for: submit, vote, pause, resume, cancel.
+//! What people ask for: submit, vote, pause, resume, cancel; what they ask of a running job is in [`ask`], trying
+//! again in [`retry`].
+
+mod ask;
+mod retry;
 
 use std::collections::BTreeSet;
 
@@ -21,6 +25,12 @@ impl Caller {
     fn actor(&self, role: Role) -> Actor {
         Actor { name: self.identity.clone(), role }
     }
+
+    /// The role in which somebody asks for what submitters, operators and admins may ask for.
+    fn acting(&self) -> Role {
+        let first = [Role::Admin, Role::Operator].into_iter().find(|role| self.roles.contains(role));
+        first.unwrap_or(Role::Submitter)
+    }
 }
 
 impl Orchestrator {
@@ -38,13 +48,20 @@ impl Orchestrator {
             let told = "source.kind `path` is for job files; submit a bundle".to_owned();
             return Err(OrchestrationError::InvalidJob(vec![told]));
         }
-        let (command, job) = self.submission_ids(caller, key);
-        // A submission that was taken is answered again however full it has become since.
-        if key.is_none() || self.inner.store.job(job).await?.is_none() {
-            let open = self.inner.store.jobs_active().await?.len() as u64;
-            if open >= self.inner.config.max_open_jobs {
-                return Err(OrchestrationError::QueueFull(open));
-            }
+        let ids = self.submission_ids(&["submit"], caller, key);
+        self.submit_as(caller, spec, ids).await
+    }
+
+    /// Submits under ids that are known: a submission that was taken is answered again however full it has become
+    /// since.
+    async fn submit_as(
+        &self,
+        caller: &Caller,
+        spec: JobSpec,
+        (command, job): (CommandId, JobId),
+    ) -> Result<Submitted, OrchestrationError> {
+        if self.inner.store.job(job).await?.is_none() {
+            self.room_for(&caller.tenant).await?;
         }
         let body = CommandBody::Submit {
             tenant: caller.tenant.clone(),
@@ -57,10 +74,26 @@ impl Orchestrator {
         Ok(Submitted { id: outcome.job, state })
     }
 
-    fn submission_ids(&self, caller: &Caller, key: Option<&str>) -> (CommandId, JobId) {
+    /// Refuses where the queue is full. Submissions at the same moment may go beyond by as many as they are.
+    async fn room_for(&self, tenant: &TenantId) -> Result<(), OrchestrationError> {
+        let (store, config) = (&self.inner.store, &self.inner.config);
+        let open = store.jobs_open_count(None).await?;
+        if open >= config.max_open_jobs {
+            return Err(OrchestrationError::QueueFull(open));
+        }
+        let open = store.jobs_open_count(Some(tenant.clone())).await?;
+        if open >= config.max_open_jobs_per_tenant {
+            return Err(OrchestrationError::TenantQueueFull(open));
+        }
+        Ok(())
+    }
+
+    /// Ids that follow from what is asked for and the caller's key for it; fresh ones without a key.
+    fn submission_ids(&self, what: &[&str], caller: &Caller, key: Option<&str>) -> (CommandId, JobId) {
         match key {
             Some(key) => {
-                let command = command_id_of(&["submit", caller.tenant.as_str(), &caller.identity, key]);
+                let parts = [what, &[caller.tenant.as_str(), &caller.identity, key]].concat();
+                let command = command_id_of(&parts);
                 (command, JobId::from_uuid(command.uuid()))
             }
             None => (self.inner.env.command_id(), self.inner.env.job_id()),

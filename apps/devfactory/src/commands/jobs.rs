@@ -86,7 +86,9 @@ pub(crate) async fn vote(cli: &Cli, args: &VoteArgs, approve: bool) -> anyhow::R
     let client = client(cli)?;
     // The vote always names what it is about: what waits at this moment, unless a version that was looked at is given.
     let waits: JobView = client.get(&format!("/v1/jobs/{}", args.job)).await?;
-    let job_version = args.job_version.or(waits.approval.map(|a| a.job_version));
+    // What waits in the job's own way is voted on before a request for more budget.
+    let waiting = waits.approval.or(waits.budget_request.map(|request| request.approval));
+    let job_version = args.job_version.or(waiting.map(|a| a.job_version));
     let body = Vote { job_version, comment: args.comment.clone() };
     let view: JobView = client.post(&format!("/v1/jobs/{}/{verb}", args.job), &body).await?;
     show(cli, &view, |v| format!("{}  {}\n", v.summary.id, v.summary.state))

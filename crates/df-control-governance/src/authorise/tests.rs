@@ -47,12 +47,12 @@ fn the_whole_table() {
     worker: workspace.read:o command.run:o blob.read:o blob.write:o lease.claim:oti
     proxy: model.call:oti secret.read:o
     deployer: deploy.run:o secret.read:o blob.read:o
-    submitter: job.submit:o job.read:ot job.cancel:o blob.read:o blob.write:o system.read:ot agent.read:ot agent.register:o agent.manage:o
+    submitter: job.submit:o job.read:ot job.cancel:o job.retry:ot job.message:o job.budget:o job.priority:o job.rollback:o blob.read:o blob.write:o system.read:ot agent.read:ot agent.register:o agent.manage:o
     approver: job.read:ot job.approve:t blob.read:ot system.read:ot agent.read:ot
-    operator: job.read:oti job.cancel:oti job.pause:oti job.resume:oti account.manage:oti system.read:oti agent.read:oti agent.manage:oti
+    operator: job.read:oti job.cancel:oti job.pause:oti job.resume:oti job.message:oti job.budget:oti job.priority:oti job.rollback:oti account.manage:oti system.read:oti agent.read:oti agent.manage:oti
     auditor: job.read:oti blob.read:oti audit.read:oti system.read:oti agent.read:oti
     viewer: job.read:ot system.read:ot agent.read:ot
-    admin: job.submit:o job.read:oti job.cancel:oti job.pause:oti job.resume:oti job.approve:ti blob.read:oti blob.write:o key.manage:oti policy.manage:oti account.manage:oti audit.read:oti system.read:oti agent.read:oti agent.register:oti agent.manage:oti
+    admin: job.submit:o job.read:oti job.cancel:oti job.pause:oti job.resume:oti job.retry:ot job.message:oti job.budget:oti job.priority:oti job.rollback:oti job.approve:ti blob.read:oti blob.write:o key.manage:oti policy.manage:oti account.manage:oti audit.read:oti system.read:oti agent.read:oti agent.register:oti agent.manage:oti
     ");
 }
 

@@ -46,7 +46,7 @@ pub(crate) async fn submit(
     Ok((StatusCode::CREATED, address, Json(submitted)))
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     let fits = |text: &&str| (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&text.len());
     value.to_str().ok().filter(fits).map(Some).ok_or_else(|| {

@@ -104,6 +104,11 @@ async fn who_may_knock_where() {
     JobCancel        oti  oti  ---  o--  ---  ---  ---
     JobPause         oti  oti  ---  ---  ---  ---  ---
     JobResume        oti  oti  ---  ---  ---  ---  ---
+    JobRetry         ot-  ---  ---  ot-  ---  ---  ---
+    JobMessage       oti  oti  ---  o--  ---  ---  ---
+    JobBudget        oti  oti  ---  o--  ---  ---  ---
+    JobPriority      oti  oti  ---  o--  ---  ---  ---
+    JobRollback      oti  oti  ---  o--  ---  ---  ---
     ArtefactList     oti  oti  ot-  ot-  oti  ot-  ---
     ArtefactGet      oti  ---  ot-  o--  oti  ---  ---
     JobBlob          oti  ---  ot-  o--  oti  ---  ---
