@@ -68,6 +68,9 @@ pub struct JobRecord {
     /// Caps raised by approval; they replace those of the decision.
     #[serde(default)]
     pub raised: Option<Caps>,
+    /// How often they were raised: a grant says so, or the proxy would keep to the caps it knows.
+    #[serde(default)]
+    pub raises: u32,
     /// More budget that was asked for and waits for people.
     #[serde(default)]
     pub budget_request: Option<BudgetRequest>,
@@ -285,6 +288,11 @@ impl JobRecord {
             OnFailure::Replan if self.replans >= MAX_REPLANS => OnFailure::Fail,
             wish => wish,
         }
+    }
+
+    /// The account at the proxy that all attempts at a task draw on.
+    pub fn task_account(&self, slug: &TaskSlug) -> String {
+        format!("task:{}/{slug}", self.id)
     }
 
     /// The tokens that a task of the plan may use in all its attempts: its share by the plan, or an equal part of what

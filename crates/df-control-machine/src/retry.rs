@@ -124,7 +124,10 @@ const fn then(kind: FailureKind) -> &'static str {
         FailureKind::MergeConflict => {
             "the merge waits for a task `resolve.<task>.<n>`, which is given both sides and what they began from"
         }
-        FailureKind::BudgetExhausted => "the job pauses until its budget is raised or it ends",
+        FailureKind::BudgetExhausted => {
+            "the job pauses until its budget is raised or it ends; where it is the task's own share by the plan, the task \
+             fails"
+        }
         FailureKind::SourceUnreadable => "the job fails: nothing was begun",
         FailureKind::LeaseExpired => {
             "counted in lost leases; one handed back in good order counts for nothing"

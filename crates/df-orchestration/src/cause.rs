@@ -23,7 +23,7 @@ pub(crate) fn root_cause(record: &JobRecord) -> String {
         note.kind.as_str(),
         evidence(&note.detail)
     );
-    if !matches!(out.chars().last(), Some('.' | '!' | '?')) {
+    if !matches!(out.chars().last(), Some('.' | '!' | '?' | '…')) {
         out.push('.');
     }
     if let Some(checks) = task.and_then(failing_checks) {
@@ -98,4 +98,67 @@ fn advice(record: &JobRecord, note: &FailureNote) -> String {
         FailureKind::MergeConflict => Some("order the tasks that write the same files"),
     };
     cause.map_or(again.clone(), |cause| format!("{cause}; then {again}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use df_contract::{AttemptId, CommandId, JobId, LeaseKind, Role, Timestamp};
+    use df_control_machine::{Actor, Command, CommandBody, decide};
+
+    use super::*;
+
+    fn failed(note: FailureNote) -> JobRecord {
+        let at = Timestamp(1);
+        let spec = serde_json::json!({"title": "t", "description": "d"});
+        let command = Command {
+            id: CommandId::mint(at, [2; 10]),
+            job: JobId::mint(at, [1; 10]),
+            actor: Actor { name: "alice".to_owned(), role: Role::Submitter },
+            at,
+            body: CommandBody::Submit {
+                tenant: "acme".parse().unwrap(),
+                submitter: "alice".to_owned(),
+                spec: Box::new(serde_json::from_value(spec).unwrap()),
+            },
+        };
+        let mut record = decide(None, &command).unwrap().record;
+        for (slug, state) in [("api", TaskState::Failed), ("web", TaskState::Skipped)] {
+            let slug: df_contract::TaskSlug = slug.parse().unwrap();
+            let (kind, role) = (LeaseKind::Agent, Role::Backend);
+            let mut task = TaskRecord::new(slug.clone(), kind, role, slug.to_string(), [].into());
+            task.state = state;
+            task.attempt = Some(AttemptId::mint(at, [3; 10]));
+            let plan_task = serde_json::json!({"slug": slug, "role": "backend", "title": "x", "instructions": "x", "paths": ["x"]});
+            task.plan_task = Some(serde_json::from_value(plan_task).unwrap());
+            record.tasks.insert(slug, task);
+        }
+        record.root_cause = Some(note);
+        record
+    }
+
+    #[test]
+    fn the_paragraph_names_the_task_the_evidence_what_followed_and_what_to_do() {
+        let detail = "check `unit` failed:\n\n  FAIL test_codec\nexpected 3\ngot 4\na\nb\nc\nd".to_owned();
+        let kind = FailureKind::CheckFailure;
+        let record = failed(FailureNote { task: "api".parse().unwrap(), kind, detail, attempts: 3 });
+        let told = root_cause(&record);
+        let want = format!(
+            "task `api` (backend) failed after 3 attempt(s): check_failure: check `unit` failed: / FAIL test_codec / \
+             expected 3 / got 4 / a / b … Skipped, because they build on it: `web`. What to do: read the check's \
+             output in the attempt's trace; then `devfactory retry {}` begins a new job from what is merged.",
+            record.id
+        );
+        assert_eq!(told, want);
+        assert!(!told.contains('\n'));
+    }
+
+    #[test]
+    fn evidence_is_bounded_and_never_empty() {
+        let kind = FailureKind::Infrastructure;
+        let told = |detail: String| {
+            root_cause(&failed(FailureNote { task: "api".parse().unwrap(), kind, detail, attempts: 1 }))
+        };
+        assert!(told("ไ".repeat(100_000)).len() < MAX_EVIDENCE_BYTES + 600);
+        assert!(told(" \n ".to_owned()).contains("it left no word"));
+    }
 }

@@ -1,7 +1,7 @@
 //! Grants for attempts: what a job's decision and plan allow it to spend, signed for the proxy.
 
 use df_contract::grant::{BudgetCap, MAX_GRANT_LIFE};
-use df_contract::{Grant, GrantClaims, Timestamp, Tokens};
+use df_contract::{Grant, GrantClaims, NanoUsd, Timestamp, Tokens};
 use df_control_machine::{JobRecord, TaskRecord};
 use ed25519_dalek::SigningKey;
 
@@ -81,6 +81,13 @@ pub(crate) fn task_tokens(record: &JobRecord, task: &TaskRecord) -> Tokens {
     task.plan_task.as_ref().and_then(|p| p.tokens).map_or(job, |slice| slice.min(job))
 }
 
+/// The same in money.
+pub(crate) fn task_money(record: &JobRecord, task: &TaskRecord) -> Option<NanoUsd> {
+    let job = record.caps().and_then(|caps| caps.money_nano_usd);
+    let share = task.plan_task.as_ref().and_then(|p| p.nano_usd);
+    share.into_iter().chain(job).min()
+}
+
 impl GrantSigner {
     /// The four levels, outermost first.
     fn caps(
@@ -90,16 +97,17 @@ impl GrantSigner {
         config: &OrchestrationConfig,
     ) -> Result<Vec<BudgetCap>, OrchestrationError> {
         let job = record.caps().ok_or(OrchestrationError::Incomplete("agent work has a decision"))?;
-        let money = job.money_nano_usd;
-        let tokens = task_tokens(record, task);
+        let (money, tokens) = (task_money(record, task), task_tokens(record, task));
+        // A cap that was raised is a newer one.
+        let version = 1 + u64::from(record.raises);
         let attempt = task.attempt.map(|a| a.to_string()).unwrap_or_default();
-        let level = |account: String, nano_usd, tokens| BudgetCap { account, version: 1, nano_usd, tokens };
+        let level = |account: String, nano_usd, tokens| BudgetCap { account, version, nano_usd, tokens };
         let TenantCaps { nano_usd, tokens: of_tenant } = config.tenant_caps;
         let tenant = level(format!("tenant:{}", record.tenant), nano_usd, of_tenant);
         Ok(vec![
             BudgetCap { version: self.configured, ..tenant },
-            level(format!("job:{}", record.id), money, Some(job.tokens)),
-            level(format!("task:{}/{}", record.id, task.slug), money, Some(tokens)),
+            level(format!("job:{}", record.id), job.money_nano_usd, Some(job.tokens)),
+            level(record.task_account(&task.slug), money, Some(tokens)),
             level(format!("attempt:{attempt}"), money, Some(tokens)),
         ])
     }

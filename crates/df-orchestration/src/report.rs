@@ -39,6 +39,7 @@ pub fn markdown(record: &JobRecord) -> String {
     for task in record.tasks.values().filter(|t| t.kind == LeaseKind::Agent) {
         task_section(&mut out, task);
     }
+    left_out(&mut out, record);
     let _ = writeln!(out, "## Gates\n");
     for gate in &record.gates {
         let mark = if gate.passed { "passed" } else { "refused" };
@@ -51,6 +52,20 @@ pub fn markdown(record: &JobRecord) -> String {
         spend.calls, spend.input_tokens.0, spend.output_tokens.0, spend.nano_usd
     );
     out
+}
+
+/// What the plan asked for and the result does not have.
+fn left_out(out: &mut String, record: &JobRecord) {
+    let missing: Vec<String> =
+        record.left_out().map(|task| format!("- {} (`{}`)", task.title, task.slug)).collect();
+    if missing.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "## Left out\n\n{}\n", missing.join("\n"));
+    if let Some(note) = &record.root_cause {
+        let first = note.detail.lines().next().unwrap_or_default();
+        let _ = writeln!(out, "`{}` failed for good ({}): {first}\n", note.task, note.kind.as_str());
+    }
 }
 
 fn task_section(out: &mut String, task: &TaskRecord) {

@@ -104,7 +104,7 @@ fn agent_task(
             dependencies: caps.dependencies.iter().cloned().collect(),
             max_steps: config.attempt_max_steps,
             max_tokens: grants::task_tokens(record, task),
-            max_nano_usd: record.caps().and_then(|c| c.money_nano_usd),
+            max_nano_usd: grants::task_money(record, task),
             max_wall_ms: config.attempt_wall_ms,
         },
         base: task.base.clone().ok_or(OrchestrationError::Incomplete("a ready task has a base"))?,

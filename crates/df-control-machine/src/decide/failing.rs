@@ -33,7 +33,8 @@ pub(super) fn failed(
     seed: u64,
 ) -> Result<(), Rejection> {
     // Before the decision there is no budget to wait for: whoever reports this then has failed.
-    if kind == FailureKind::BudgetExhausted && job::is_working(draft.record.state) {
+    let of_job = !is_of_its_share(&draft.record, slug, detail);
+    if kind == FailureKind::BudgetExhausted && of_job && job::is_working(draft.record.state) {
         draft.task(slug, TaskEvent::Returned, detail)?;
         return governing::pause(draft, &format!("{OUT_OF_BUDGET}: {detail}"));
     }
@@ -56,6 +57,14 @@ pub(super) fn failed(
         task.not_before = not_before;
     }
     draft.task(slug, TaskEvent::Retried, &format!("{}: {detail}", kind.as_str()))
+}
+
+/// Whether what is used up is the task's own share of the budget, by the account that the proxy names. A pause would
+/// not help: more budget for the job leaves the plan's shares as they are.
+fn is_of_its_share(record: &JobRecord, slug: &TaskSlug, detail: &str) -> bool {
+    let share =
+        |t: &TaskRecord| t.plan_task.as_ref().is_some_and(|p| p.tokens.is_some() || p.nano_usd.is_some());
+    record.tasks.get(slug).is_some_and(share) && detail.contains(&format!("`{}`", record.task_account(slug)))
 }
 
 /// Why the tokens that the task has used leave no room for another attempt.

@@ -55,6 +55,7 @@ pub(super) fn submit(
         replans: 0,
         replan: None,
         raised: None,
+        raises: 0,
         budget_request: None,
         assigned: Arc::default(),
         root_cause: None,

@@ -118,6 +118,7 @@ pub(super) fn vote_on_budget(draft: &mut Draft, vote: &Vote<'_>) -> Result<(), R
     let (state, cause) = (draft.record.state, draft.record.cause.as_deref());
     let waits_for_it = state == JobState::Paused && cause.is_some_and(|c| c.starts_with(OUT_OF_BUDGET));
     draft.record.raised = Some(request.caps);
+    draft.record.raises += 1;
     draft.note(AuditBody::BudgetRaised { caps: request.caps });
     if waits_for_it && !over_budget(&draft.record) {
         return draft.job(JobEvent::Resumed, "");

@@ -215,3 +215,25 @@ fn a_change_that_never_fits_fails_its_task() {
     job.advance();
     assert_eq!(job.record().state, JobState::Failed);
 }
+
+#[test]
+fn a_share_that_is_used_up_is_the_tasks_failure_and_a_budget_that_is_used_up_a_pause() {
+    for (share, account, expect) in [
+        (Some(Tokens(300)), "task", JobState::Failed),
+        (Some(Tokens(300)), "job", JobState::Paused),
+        (None, "task", JobState::Paused),
+    ] {
+        let mut planned = plan();
+        planned.tasks[0].tokens = share;
+        let mut job = Driver::in_progress(plain(), planned);
+        job.take(&slug("a"));
+        let account = match account {
+            "task" => job.record().task_account(&slug("a")),
+            other => format!("{other}:{}", job.record().id),
+        };
+        let detail = format!("402, budget_exhausted: `{account}` has 5 tokens of 300 left");
+        job.report(&slug("a"), crate::driver::failure(FailureKind::BudgetExhausted, &detail)).unwrap();
+        job.advance();
+        assert_eq!(job.record().state, expect, "{detail}");
+    }
+}
