@@ -18,6 +18,7 @@ use df_contract::{
 use serde::{Deserialize, Serialize};
 
 pub use steering::{MAX_MESSAGE_BYTES, MAX_MESSAGES, OUT_OF_BUDGET};
+pub(crate) use work::stage_of;
 
 use crate::command::{Command, CommandBody, Rejection};
 use crate::job::{self, JobEvent};

@@ -19,6 +19,7 @@ pub mod decide;
 pub mod due;
 pub mod invariants;
 pub mod job;
+pub mod place;
 pub mod record;
 pub mod replay;
 pub mod retry;

@@ -78,7 +78,8 @@ impl Orchestrator {
         let mints = (0..max).map(|_| (env.command_id(), env.attempt_id())).collect();
         let config = self.inner.config.clone();
         let wall = Arc::new(move |_: &JobRecord, task: &TaskRecord| config.lease_wall(task.kind));
-        let request = ClaimRequest { session, kinds: kinds.to_vec(), now: env.now(), mints, wall };
+        let (kinds, rules) = (kinds.to_vec(), Arc::new(self.inner.config.scheduling.clone()));
+        let request = ClaimRequest { session, kinds, now: env.now(), mints, wall, rules };
         let claimed = self.inner.store.claim(request).await?;
         let mut leases = Vec::with_capacity(claimed.len());
         for (record, slug) in claimed {

@@ -1,21 +1,19 @@
-//! Sessions, claims, progress and reaping. Whether a task may be claimed or given back is decide()'s word; here is
+//! Sessions, progress and reaping. Whether a task may be claimed or given back is decide()'s word; here is
 //! only who asks, for which task, and when.
-
-use std::sync::Arc;
 
 use df_contract::lease::{HeldLease, MAX_PROGRESS_BYTES, ProgressLine, SESSION_TTL};
 use df_contract::{
     DurationMs, EventKind, JobEventView, JobId, Role, SessionId, TaskSlug, TaskState, Timestamp,
 };
-use df_control_machine::{Actor, Command, CommandBody, JobRecord, Rejection, ReturnCause};
+use df_control_machine::{Actor, Command, CommandBody, Rejection, ReturnCause};
 
-use crate::row::{ClaimRequest, JobRow, LeaseRow, ProgressCount, ReapRequest, Reaped, SessionRow};
+use crate::row::{JobRow, LeaseRow, ProgressCount, ReapRequest, Reaped, SessionRow};
 use crate::rows::Kept;
 use crate::transition::{Tx, apply};
 use crate::{Refused, StoreError};
 
-/// Most READY tasks that one claim looks at.
-const MAX_CANDIDATES: u32 = 256;
+/// Most leases of one session that a heartbeat looks at.
+const MAX_LEASES: u32 = 256;
 
 /// The answer to a claim may take this long to reach its worker.
 const CLAIM_GRACE: DurationMs = DurationMs(10_000);
@@ -31,7 +29,8 @@ const CLOSED: Timestamp = Timestamp(0);
 /// The last progress of a lease that its worker does not know of.
 const NEVER_HELD: Timestamp = Timestamp(0);
 
-fn live(tx: &Tx<'_>, id: SessionId, now: Timestamp) -> Kept<SessionRow> {
+/// The session, unless it has expired.
+pub(crate) fn live(tx: &Tx<'_>, id: SessionId, now: Timestamp) -> Kept<SessionRow> {
     tx.rows.session(id)?.filter(|row| now < row.expires_at).ok_or(StoreError::SessionGone(id))
 }
 
@@ -62,7 +61,7 @@ pub(crate) fn heartbeat(
 /// A lease the worker does not name long after it was claimed is one whose answer never reached it: it counts as
 /// stalled at once, so that the next round of reaping gives it to somebody else.
 fn stall_unknown(tx: &mut Tx<'_>, id: SessionId, now: Timestamp, held: &[HeldLease]) -> Kept<()> {
-    for mut lease in tx.rows.leases_of(id, MAX_CANDIDATES)? {
+    for mut lease in tx.rows.leases_of(id, MAX_LEASES)? {
         let known = held.iter().any(|h| h.job == lease.job && h.slug == lease.slug && h.epoch == lease.epoch);
         if !known && lease.last_progress.plus(CLAIM_GRACE) <= now {
             let count = tx.rows.progress_count(lease.job)?;
@@ -89,38 +88,6 @@ pub(crate) fn readable(tx: &mut Tx<'_>, job: JobId) -> Kept<Option<JobRow>> {
         }
         other => other,
     }
-}
-
-pub(crate) fn claim(tx: &mut Tx<'_>, request: ClaimRequest) -> Kept<Vec<(Arc<JobRecord>, TaskSlug)>> {
-    let session = live(tx, request.session, request.now)?;
-    let free = session.capacity.saturating_sub(tx.rows.leases_held(session.id)?) as usize;
-    let kinds: Vec<_> = request.kinds.iter().copied().filter(|k| session.class.may_hold(*k)).collect();
-    let mut mints = request.mints.iter().take(free).peekable();
-    let mut taken = Vec::new();
-    if kinds.is_empty() || mints.peek().is_none() {
-        return Ok(taken);
-    }
-    for (job, slug) in tx.rows.candidates(&kinds, request.now, MAX_CANDIDATES)? {
-        let Some((id, attempt)) = mints.peek() else { break };
-        let Some(row) = readable(tx, job)? else { continue };
-        let Some(task) = row.record.tasks.get(&slug) else { continue };
-        let deadline = request.now.plus((request.wall)(&row.record, task));
-        let command = Command {
-            id: *id,
-            job,
-            actor: Actor { name: session.name.clone(), role: Role::Worker },
-            at: request.now,
-            body: CommandBody::Claim { slug: slug.clone(), session: session.id, attempt: *attempt, deadline },
-        };
-        // Refused = not now (another merge runs, its stage is off): the next candidate may fit.
-        if apply(tx, &command)?.is_ok()
-            && let Some(row) = tx.job(job)?
-        {
-            mints.next();
-            taken.push((row.record, slug));
-        }
-    }
-    Ok(taken)
 }
 
 /// Appends progress of the lease held under `epoch`. Lines that came before (by their number) are skipped, so a

@@ -10,12 +10,14 @@
 mod agents;
 mod blob;
 mod cache;
+mod claim;
 mod error;
 mod event;
 mod export;
 mod lease;
 mod memory;
 mod owner;
+mod queue;
 mod row;
 mod rows;
 mod sqlite;

@@ -1,26 +1,27 @@
 //! The store without a disk: the reference that the databases are compared with, and the tests' store.
 
 mod agents;
+mod queues;
 mod upkeep;
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 use df_contract::api::JobSummary;
 use df_contract::{
-    CommandId, Digest, JobEventView, JobId, JobState, KeyId, LeaseKind, SessionId, TaskSlug, TaskState,
+    CommandId, Digest, JobEventView, JobId, JobState, KeyId, SessionId, TaskSlug, TaskState, TenantId,
     Timestamp,
 };
 use df_control_audit::AuditRecord;
 use df_control_machine::job::is_terminal;
-use df_control_machine::{Effect, JobRecord, TaskRecord};
+use df_control_machine::schedule::Runner;
+use df_control_machine::{Breaker, Effect, JobRecord, TaskRecord};
 
 use crate::StoreError;
 use crate::owner::Engine;
 use crate::row::{
     CommandRow, JobFilter, JobRow, KeyRow, LeaseRow, MAX_PAGE, OutboxRow, ProgressCount, SessionRow,
 };
-use crate::rows::{Kept, Rows, may_lease, moved};
+use crate::rows::{Kept, Rows, moved};
 
 #[derive(Default)]
 pub(crate) struct Memory {
@@ -31,6 +32,8 @@ pub(crate) struct Memory {
     sessions: BTreeMap<SessionId, SessionRow>,
     keys: BTreeMap<KeyId, KeyRow>,
     agents: agents::Agents,
+    passes: BTreeMap<TenantId, u64>,
+    breakers: BTreeMap<Runner, Breaker>,
     meta: BTreeMap<String, String>,
     /// How to take back what the open group has written, the last first.
     undo: Vec<Undo>,
@@ -138,11 +141,6 @@ impl Job {
     fn leased(&self) -> impl Iterator<Item = LeaseRow> {
         let tasks = self.row.record.tasks.values().filter(|task| task.state == TaskState::Leased);
         tasks.map(|task| self.lease(task))
-    }
-
-    fn merges(&self) -> bool {
-        let mut tasks = self.row.record.tasks.values();
-        tasks.any(|task| task.kind == LeaseKind::Integrate && task.state == TaskState::Leased)
     }
 }
 
@@ -267,26 +265,6 @@ impl Rows for Memory {
         let done = self.outbox.remove(&id);
         self.undoing(move |memory| put_back(&mut memory.outbox, id, done));
         Ok(())
-    }
-
-    fn candidates(&self, kinds: &[LeaseKind], now: Timestamp, limit: u32) -> Kept<Vec<(JobId, TaskSlug)>> {
-        let mut found = Vec::new();
-        for job in self.jobs.values().filter(|job| may_lease(job.row.record.state)) {
-            let record = &job.row.record;
-            for task in record.tasks.values() {
-                let free = task.kind != LeaseKind::Integrate || !job.merges();
-                if task.state == TaskState::Ready
-                    && kinds.contains(&task.kind)
-                    && task.not_before <= now
-                    && free
-                {
-                    let rank = (Reverse(record.priority), record.created_at, record.id);
-                    found.push((rank, task.slug.clone()));
-                }
-            }
-        }
-        found.sort();
-        Ok(found.into_iter().take(limit as usize).map(|((_, _, job), slug)| (job, slug)).collect())
     }
 
     fn lease(&self, job: JobId, slug: &TaskSlug) -> Kept<Option<LeaseRow>> {

@@ -11,6 +11,7 @@ use df_contract::{
     SessionId, TaskSlug, TaskState, TenantId, Timestamp, WorkerClass,
 };
 use df_control_audit::Tip;
+use df_control_machine::schedule::Rules;
 use df_control_machine::{Effect, JobRecord, TaskRecord};
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +126,8 @@ pub struct ClaimRequest {
     /// One per lease that is wanted.
     pub mints: Vec<(CommandId, AttemptId)>,
     pub wall: Wall,
+    /// Weights and caps.
+    pub rules: Arc<Rules>,
 }
 
 impl std::fmt::Debug for ClaimRequest {

@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 
 use df_contract::api::JobSummary;
-use df_contract::{
-    CommandId, Digest, JobEventView, JobId, JobState, KeyId, LeaseKind, SessionId, TaskSlug, Timestamp,
-};
+use df_contract::{CommandId, Digest, JobEventView, JobId, JobState, KeyId, SessionId, TaskSlug, Timestamp};
 use df_control_audit::AuditRecord;
 use df_control_machine::Effect;
 
@@ -17,7 +15,7 @@ use crate::row::{CommandRow, JobFilter, JobRow, KeyRow, LeaseRow, OutboxRow, Pro
 pub(crate) type Kept<T> = Result<T, StoreError>;
 
 /// Two implementers: [`crate::memory::Memory`] and [`crate::sqlite::Sqlite`].
-pub(crate) trait Rows: crate::upkeep::Upkeep + AgentRows {
+pub(crate) trait Rows: crate::upkeep::Upkeep + crate::queue::Queues + AgentRows {
     fn command(&self, id: CommandId) -> Kept<Option<CommandRow>>;
     fn command_insert(&mut self, id: CommandId, row: &CommandRow) -> Kept<()>;
 
@@ -38,8 +36,6 @@ pub(crate) trait Rows: crate::upkeep::Upkeep + AgentRows {
     fn outbox_due(&self, limit: u32) -> Kept<Vec<OutboxRow>>;
     fn outbox_done(&mut self, id: u64, at: Timestamp) -> Kept<()>;
 
-    /// READY tasks that seem claimable, best first: priority of the job, then its age, then the slug.
-    fn candidates(&self, kinds: &[LeaseKind], now: Timestamp, limit: u32) -> Kept<Vec<(JobId, TaskSlug)>>;
     fn lease(&self, job: JobId, slug: &TaskSlug) -> Kept<Option<LeaseRow>>;
     fn leases_held(&self, session: SessionId) -> Kept<u32>;
     /// What a session holds, at most `limit`.
@@ -68,23 +64,4 @@ pub(crate) trait Rows: crate::upkeep::Upkeep + AgentRows {
 /// Why a job's row could not be written where `before` said it was.
 pub(crate) fn moved(what: impl std::fmt::Display) -> StoreError {
     StoreError::Invariant(format!("{what} is not at the version that was decided on"))
-}
-
-/// Job states in which some lease may be held. A first sieve for claims; decide() says the rest.
-pub(crate) const fn may_lease(state: JobState) -> bool {
-    match state {
-        JobState::GovernanceAnalysis
-        | JobState::TaskPlanning
-        | JobState::InProgress
-        | JobState::Validating
-        | JobState::Deployable => true,
-        JobState::Draft
-        | JobState::AwaitingApproval
-        | JobState::Approved
-        | JobState::Rejected
-        | JobState::Completed
-        | JobState::Failed
-        | JobState::Paused
-        | JobState::Cancelled => false,
-    }
 }

@@ -11,6 +11,7 @@ mod jobs;
 mod lock;
 mod migrate;
 mod pool;
+mod queues;
 mod rows;
 mod upkeep;
 
@@ -56,13 +57,14 @@ impl Sqlite {
         let create = |source| StoreError::File { what: "creating", path: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(create)?;
         let lock = DirLock::take(dir)?;
-        let mut connection = Connection::open(file_in(dir)).map_err(failed("opening the database"))?;
+        let connection = Connection::open(file_in(dir)).map_err(failed("opening the database"))?;
         set_up(&connection)?;
         connection
             .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
             .map_err(failed("setting up the write-ahead log"))?;
-        migrate::run(&mut connection)?;
-        Ok(Self { connection, _lock: Some(lock) })
+        let engine = Self { connection, _lock: Some(lock) };
+        migrate::run(&engine)?;
+        Ok(engine)
     }
 
     /// Opens for reading beside whoever writes, or nobody. Takes no lock.

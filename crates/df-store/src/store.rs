@@ -12,6 +12,7 @@ use df_control_machine::{Command, JobRecord, Rejection};
 use tokio::sync::broadcast;
 
 use crate::cache::Cache;
+use crate::claim::claim;
 use crate::memory::Memory;
 use crate::owner::Owner;
 use crate::row::{ClaimRequest, JobFilter, KeyRow, OutboxRow, Outcome, ReapRequest, Reaped, SessionRow};
@@ -179,9 +180,10 @@ impl Store {
         self.owner.call(move |tx| lease::close(tx, id)).await
     }
 
-    /// Leases ready tasks to a session: at most one per mint, never beyond its capacity or its class.
+    /// Leases waiting tasks to a session, as the scheduler chooses: at most one per mint, never beyond its capacity or
+    /// what it can do.
     pub async fn claim(&self, request: ClaimRequest) -> Result<Vec<(Arc<JobRecord>, TaskSlug)>, StoreError> {
-        self.owner.call(move |tx| lease::claim(tx, request)).await
+        self.owner.call(move |tx| claim(tx, &request)).await
     }
 
     /// Takes back leases that ended without a report and forgets dead sessions.

@@ -7,6 +7,7 @@ mod database;
 mod differential;
 mod faulty;
 mod migrated;
+mod scheduled;
 mod suite;
 mod torture;
 

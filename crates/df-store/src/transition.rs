@@ -8,6 +8,7 @@ use df_control_audit::{Entry, Tip, append};
 use df_control_machine::{AuditDraft, Command, CommandBody, Decided, decide};
 
 use crate::cache::Cache;
+use crate::claim::tell_breakers;
 use crate::row::{CommandRow, JobRow, LeaseRow, Outcome, ProgressCount};
 use crate::rows::{Kept, Rows};
 use crate::{Refused, StoreError, event, upkeep};
@@ -115,7 +116,10 @@ fn write(
     }
     let outcome = Outcome { job: record.id, version, state: record.state };
     let after = JobRow { record: Arc::new(record), tip, event_seq };
-    tx.job_write(before.as_ref(), after)?;
+    tx.job_write(before.as_ref(), after.clone())?;
+    if let Some(before) = &before {
+        tell_breakers(tx, before, &after, command.at)?;
+    }
     records.iter().try_for_each(|record| tx.rows.audit_insert(record))?;
     events.iter().try_for_each(|event| tx.rows.event_insert(event))?;
     effects.iter().try_for_each(|effect| tx.rows.outbox_insert(outcome.job, effect, command.at))?;

@@ -29,7 +29,7 @@ fn clipped_checks(checks: &[CheckResult]) -> Vec<CheckResult> {
 }
 
 /// The state in which a job's tasks of a kind may be worked on.
-fn stage_of(kind: LeaseKind, role: Role) -> JobState {
+pub(crate) fn stage_of(kind: LeaseKind, role: Role) -> JobState {
     match kind {
         LeaseKind::Intake => JobState::GovernanceAnalysis,
         LeaseKind::Agent if role == Role::Coordinator => JobState::TaskPlanning,

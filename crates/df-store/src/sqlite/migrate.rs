@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::failed;
+use super::{Sqlite, failed};
 use crate::StoreError;
 use crate::rows::Kept;
 
@@ -12,6 +12,7 @@ const STEPS: &[&str] = &[
     include_str!("../../../../schema/migrations/sqlite/0002_documents.sql"),
     include_str!("../../../../schema/migrations/sqlite/0003_agents.sql"),
     include_str!("../../../../schema/migrations/sqlite/0004_upkeep.sql"),
+    include_str!("../../../../schema/migrations/sqlite/0005_schedule.sql"),
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL) STRICT";
@@ -25,23 +26,30 @@ fn found(connection: &Connection) -> Kept<u32> {
     connection.query_row(sql, [], |row| row.get(0)).map_err(failed("reading the schema's version"))
 }
 
-/// Brings the schema up to date, each step in a transaction of its own. Refuses a newer one untouched.
-pub(super) fn run(connection: &mut Connection) -> Kept<()> {
+/// The step from which on tasks stand in queues.
+const PLACED: u32 = 5;
+
+/// Brings the schema up to date, all steps in one transaction. Refuses a newer one untouched.
+pub(super) fn run(engine: &Sqlite) -> Kept<()> {
+    let connection = &engine.connection;
     connection.execute_batch(TABLE).map_err(failed("preparing the schema"))?;
     let from = found(connection)?;
     if from > known() {
         return Err(StoreError::Newer { found: from, known: known() });
     }
-    for (version, sql) in (1..).zip(STEPS).skip(from as usize) {
-        let apply = |connection: &mut Connection| {
-            let step = connection.transaction()?;
-            step.execute_batch(sql)?;
-            step.execute("INSERT INTO schema_version (version) VALUES (?1)", [version])?;
-            step.commit()
-        };
-        apply(connection).map_err(failed("migrating the schema"))?;
+    if from == known() {
+        return Ok(());
     }
-    Ok(())
+    let all = connection.unchecked_transaction().map_err(failed("migrating the schema"))?;
+    for (version, sql) in (1..).zip(STEPS).skip(from as usize) {
+        all.execute_batch(sql).map_err(failed("migrating the schema"))?;
+        let sql = "INSERT INTO schema_version (version) VALUES (?1)";
+        all.execute(sql, [version]).map_err(failed("migrating the schema"))?;
+    }
+    if from < PLACED {
+        engine.tasks_place()?;
+    }
+    all.commit().map_err(failed("migrating the schema"))
 }
 
 /// Whether a reader understands what is there.

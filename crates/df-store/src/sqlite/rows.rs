@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use df_contract::api::JobSummary;
 use df_contract::{
-    CommandId, Digest, JobEventView, JobId, JobState, KeyId, LeaseKind, SessionId, TaskSlug, TaskState,
-    Timestamp,
+    CommandId, Digest, JobEventView, JobId, JobState, KeyId, SessionId, TaskSlug, TaskState, Timestamp,
 };
 use df_control_audit::AuditRecord;
+use df_control_machine::Effect;
 use df_control_machine::job::is_terminal;
-use df_control_machine::{Effect, Tasks};
 use rusqlite::{OptionalExtension as _, Params, Row, params};
 
 use super::cells::{from_json, instant, int, json, parsed, time, unsigned, word};
@@ -17,7 +16,7 @@ use super::{Sqlite, failed};
 use crate::row::{
     CommandRow, JobFilter, JobRow, KeyRow, LeaseRow, MAX_PAGE, OutboxRow, Outcome, ProgressCount, SessionRow,
 };
-use crate::rows::{Kept, Rows, may_lease, moved};
+use crate::rows::{Kept, Rows, moved};
 
 pub(super) type Read<T> = fn(&Row<'_>) -> rusqlite::Result<T>;
 
@@ -127,13 +126,7 @@ impl Rows for Sqlite {
             Some(before) => self.job_update(before, after)?,
         }
         self.documents_write(before, after)?;
-        let id = after.record.id;
-        let none = Tasks::default();
-        let known = before.map_or(&none, |row| &row.record.tasks);
-        after.record.tasks.changed_since(known).try_for_each(|(task, old)| match old {
-            None => self.task_insert(id, task),
-            Some(old) => self.task_update(id, old, task),
-        })
+        self.tasks_write(before.map(|row| row.record.as_ref()), &after.record)
     }
 
     fn job_list(&self, filter: &JobFilter) -> Kept<Vec<JobSummary>> {
@@ -218,21 +211,6 @@ impl Rows for Sqlite {
     fn outbox_done(&mut self, id: u64, at: Timestamp) -> Kept<()> {
         let sql = "UPDATE outbox SET done_at = ?2 WHERE id = ?1 AND done_at IS NULL";
         self.write("marking an effect as done", sql, params![int(id), time(at)]).map(drop)
-    }
-
-    fn candidates(&self, kinds: &[LeaseKind], now: Timestamp, limit: u32) -> Kept<Vec<(JobId, TaskSlug)>> {
-        let kinds = quoted(kinds.iter().map(|kind| kind.as_str()));
-        let states = quoted(JobState::ALL.iter().filter(|s| may_lease(**s)).map(|s| s.as_str()));
-        let sql = format!(
-            "SELECT t.job, t.slug FROM tasks t JOIN jobs j ON j.id = t.job
-             WHERE t.state = 'READY' AND t.kind IN ({kinds}) AND t.not_before <= ?1 AND j.state IN ({states})
-               AND (t.kind <> 'integrate' OR NOT EXISTS (SELECT 1 FROM tasks o
-                    WHERE o.job = t.job AND o.kind = 'integrate' AND o.state = 'LEASED'))
-             ORDER BY j.priority DESC, j.created_at, j.id, t.slug LIMIT ?2"
-        );
-        self.many("looking for work", &sql, params![time(now), limit], |row| {
-            Ok((parsed(row, 0)?, parsed(row, 1)?))
-        })
     }
 
     fn lease(&self, job: JobId, slug: &TaskSlug) -> Kept<Option<LeaseRow>> {

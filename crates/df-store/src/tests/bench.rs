@@ -11,6 +11,7 @@ use df_contract::{
     LeaseKind, Plan, PlanTask, Role, SessionId, SourceFacts, TaskSlug, Timestamp, Tokens, Usage, WorkerClass,
 };
 use df_control_audit::Lifecycle;
+use df_control_machine::schedule::Rules;
 use df_control_machine::{Actor, Command, CommandBody, JobRecord, Step, next_step, replay};
 use tempfile::TempDir;
 
@@ -19,6 +20,7 @@ use crate::cache::Cache;
 use crate::memory::Memory;
 use crate::owner::Owner;
 use crate::sqlite::Sqlite;
+use crate::transition::Tx;
 use crate::{ClaimRequest, Outcome, ReapRequest, Reaped, Refused, SessionRow, Store};
 
 pub(crate) const LIFECYCLE: Lifecycle = Lifecycle { job: replay::job_step, task: replay::task_step };
@@ -30,6 +32,7 @@ pub(crate) const SILENCE: DurationMs = DurationMs(60_000);
 pub(crate) struct Bench {
     pub(crate) store: Store,
     pub(crate) now: Timestamp,
+    pub(crate) rules: Arc<Rules>,
     /// Of a store that outlives its process.
     pub(crate) dir: Option<TempDir>,
     minted: u64,
@@ -156,10 +159,14 @@ pub(crate) fn step_body(record: &JobRecord, now: Timestamp, verdict: Verdict) ->
 }
 
 pub(crate) fn submission(priority: i8) -> CommandBody {
-    let spec =
-        serde_json::json!({"title": format!("job {priority}"), "description": "d", "priority": priority});
+    submission_of("acme", priority, &[])
+}
+
+pub(crate) fn submission_of(tenant: &str, priority: i8, labels: &[&str]) -> CommandBody {
+    let spec = serde_json::json!({"title": format!("job {priority}"), "description": "d", "priority": priority,
+        "labels": labels});
     CommandBody::Submit {
-        tenant: "acme".parse().unwrap(),
+        tenant: tenant.parse().unwrap(),
         submitter: "alice".into(),
         spec: Box::new(serde_json::from_value(spec).unwrap()),
     }
@@ -194,7 +201,7 @@ impl Bench {
     }
 
     fn on(store: Store, dir: Option<TempDir>) -> Self {
-        Self { store, now: Timestamp(1_700_000_000_000), dir, minted: 0 }
+        Self { store, now: Timestamp(1_700_000_000_000), rules: Arc::default(), dir, minted: 0 }
     }
 
     /// Closes and opens the store again, where it outlives that.
@@ -251,8 +258,12 @@ impl Bench {
     }
 
     pub(crate) async fn submit(&mut self, priority: i8) -> JobId {
+        self.submit_body(submission(priority)).await
+    }
+
+    pub(crate) async fn submit_body(&mut self, body: CommandBody) -> JobId {
         let job = self.job_id();
-        let outcome = self.send(job, "alice", submission(priority)).await.unwrap();
+        let outcome = self.send(job, "alice", body).await.unwrap();
         assert_eq!(outcome, Outcome { job, version: 1, state: JobState::Draft });
         job
     }
@@ -290,7 +301,14 @@ impl Bench {
         let mints = (0..want).map(|_| (self.command_id(), AttemptId::mint(self.now, self.random())));
         let mints = mints.collect();
         let kinds = LeaseKind::ALL.to_vec();
-        ClaimRequest { session, kinds, now: self.now, mints, wall: Arc::new(|_, _| WALL) }
+        ClaimRequest {
+            session,
+            kinds,
+            now: self.now,
+            mints,
+            wall: Arc::new(|_, _| WALL),
+            rules: self.rules.clone(),
+        }
     }
 
     pub(crate) async fn claim(&mut self, session: SessionId, want: u32) -> Vec<HeldLease> {
@@ -331,15 +349,35 @@ impl Bench {
     /// A job whose plan is accepted: `a` is ready.
     pub(crate) async fn in_progress(&mut self) -> JobId {
         let job = self.submit(0).await;
-        let session = self.session(WorkerClass::Trusted, 1).await;
+        self.bring_in_progress(job, SessionOpen::plain("worker", 1)).await;
+        job
+    }
+
+    pub(crate) async fn bring_in_progress(&mut self, job: JobId, open: SessionOpen) {
+        let session = self.session_of(WorkerClass::Trusted, open).await;
         for _ in 0..2 {
             self.advance(job, Verdict::Approved).await;
             let leases = self.claim(session, 1).await;
+            assert_eq!(leases[0].job, job, "another job is in the way");
             self.succeed(&leases[0]).await;
         }
         self.advance(job, Verdict::Approved).await;
         self.store.session_close(session).await.unwrap();
         self.reap(1).await;
-        job
+    }
+
+    /// Everything that the rows say about queues.
+    pub(crate) async fn queues(&self) -> Vec<String> {
+        let look = |tx: &mut Tx<'_>| {
+            let rows = &tx.rows;
+            let mut told = vec![format!("{:?}", rows.running()?), format!("{:?}", rows.passes()?)];
+            told.push(format!("{:?} {:?}", rows.breakers()?, rows.meta("virtual_time")?));
+            for queue in rows.queues(1_000)? {
+                let waiting = rows.waiting(&queue, Timestamp(u64::MAX / 4), &BTreeSet::new(), 1_000)?;
+                told.push(format!("{queue}: {waiting:?}"));
+            }
+            Ok(told)
+        };
+        self.store.owner.call(look).await.unwrap()
     }
 }

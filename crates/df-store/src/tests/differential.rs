@@ -1,13 +1,15 @@
 //! The same seeded life on both backends leads to the same answers and the same rows.
 
+use std::sync::Arc;
+
 use df_contract::decision::Verdict;
-use df_contract::lease::{HeldLease, ProgressLine};
+use df_contract::lease::{HeldLease, ProgressLine, SessionOpen};
 use df_contract::{AttemptOutcome, DurationMs, FailureKind, JobId, Role, SessionId, Timestamp, WorkerClass};
 use df_control_machine::{Command, CommandBody};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::bench::{Bench, step_body};
+use super::bench::{Bench, step_body, submission_of};
 use super::faulty::{Backend, Fault};
 use crate::cache::MAX_CACHED_JOBS;
 use crate::transition::{Tx, apply};
@@ -76,7 +78,8 @@ impl Life {
         let (actor, body) = match self.rng.random_range(0..10) {
             0 => ("bob", CommandBody::Cancel { cause: "c".into() }),
             1 | 2 => ("bob", CommandBody::Pause { cause: "p".into() }),
-            3 | 4 => ("bob", CommandBody::Resume),
+            3 => ("bob", CommandBody::Resume),
+            4 => ("bob", CommandBody::SetPriority { priority: self.rng.random_range(-5..5) }),
             5 => (
                 "alice",
                 CommandBody::Vote { approve: true, roles, job_version: None, comment: String::new() },
@@ -179,17 +182,27 @@ impl Life {
 
     async fn one(&mut self) {
         match self.rng.random_range(0..44) {
-            40 | 41 => self.undo().await,
+            40 => {
+                let queues = self.bench.queues().await;
+                self.told.extend(queues);
+            }
+            41 => self.undo().await,
             42 | 43 => self.group().await,
             0 => {
                 let priority = self.rng.random_range(-3..3);
-                let job = self.bench.submit(priority).await;
+                let tenant = ["acme", "beta", "gamma"][self.rng.random_range(0..3)];
+                let labels: &[&str] = if self.rng.random_range(0..4) == 0 { &["gpu"] } else { &[] };
+                let job = self.bench.submit_body(submission_of(tenant, priority, labels)).await;
                 self.jobs.push(job);
             }
             1..=3 => {
                 let remote = self.rng.random_range(0..4) == 0;
                 let class = if remote { WorkerClass::Remote } else { WorkerClass::Trusted };
-                let session = self.bench.session(class, 3).await;
+                let mut open = SessionOpen::plain("worker", 3);
+                if self.rng.random_range(0..2) == 0 {
+                    open.labels.insert("gpu".into());
+                }
+                let session = self.bench.session_of(class, open).await;
                 self.sessions.push(session);
             }
             4..=12 => self.advance().await,
@@ -220,6 +233,7 @@ impl Life {
 
     /// Everything the store can say.
     async fn dump(&mut self) {
+        self.told.extend(self.bench.queues().await);
         let store = &self.bench.store;
         for job in &self.jobs {
             self.told.push(format!("{:?}", store.job(*job).await.unwrap()));
@@ -247,6 +261,11 @@ async fn live(backend: Backend, cached: usize, seed: u64) -> Vec<String> {
         sent: Vec::new(),
         told: Vec::new(),
     };
+    if seed % 2 == 1 {
+        let rules = serde_json::json!({"tenant_weights": {"beta": 3}, "max_per_tenant": 4, "max_per_job": 2,
+            "agents": {"backend": 3}, "runtimes": {"builtin": 5}});
+        life.bench.rules = Arc::new(serde_json::from_value(rules).unwrap());
+    }
     for _ in 0..STEPS {
         life.one().await;
     }

@@ -74,6 +74,14 @@ fn count(database: &Connection, sql: &str) -> u32 {
     database.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
+/// What every task's row says of where it stands.
+fn places(database: &Connection) -> Vec<String> {
+    let sql = "SELECT concat_ws(' ', job, slug, tenant, queue, urgency, rank, claimable, agent, runtime)
+         FROM tasks ORDER BY 1";
+    let mut found = database.prepare(sql).unwrap();
+    found.query_map([], |row| row.get(0)).unwrap().map(|row| row.unwrap()).collect()
+}
+
 #[tokio::test]
 async fn a_database_of_the_first_schema_opens_and_goes_on() {
     let mut bench = Bench::sqlite();
@@ -83,6 +91,8 @@ async fn a_database_of_the_first_schema_opens_and_goes_on() {
     for job in [half_way, young] {
         before.push((bench.record(job).await, bench.store.audit(job).await.unwrap()));
     }
+    // Passes are younger than the first schema.
+    let placed = (bench.queues().await.split_off(3), places(&raw(&bench)));
     bench.store.close().await;
     as_first_schema(&bench);
     let old = raw(&bench);
@@ -95,6 +105,7 @@ async fn a_database_of_the_first_schema_opens_and_goes_on() {
     for (job, before) in [half_way, young].into_iter().zip(before) {
         assert_eq!((bench.record(job).await, bench.store.audit(job).await.unwrap()), before);
     }
+    assert_eq!((bench.queues().await.split_off(3), places(&raw(&bench))), placed);
     let session = bench.session(WorkerClass::Trusted, 4).await;
     let lease = bench.claim(session, 1).await.remove(0);
     assert_eq!(lease.job, half_way);
