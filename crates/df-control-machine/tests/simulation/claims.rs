@@ -37,7 +37,7 @@ pub(crate) fn workers(rng: &mut Rng) -> Vec<Worker> {
         class: WorkerClass::Trusted,
         labels: ["gpu".to_owned()].into(),
         tiers: [SandboxTier::Bwrap].into(),
-        runtimes: [Runtime::Builtin].into(),
+        runtimes: [Runtime::Builtin, Runtime::Command].into(),
     };
     let mut workers = vec![all.clone()];
     for _ in 0..rng.below(3) {
@@ -47,6 +47,9 @@ pub(crate) fn workers(rng: &mut Rng) -> Vec<Worker> {
         }
         if rng.chance(40) {
             worker.labels.clear();
+        }
+        if rng.chance(40) {
+            worker.runtimes = [Runtime::Builtin].into();
         }
         if rng.chance(30) {
             worker.tiers = [SandboxTier::Docker].into();
@@ -67,8 +70,10 @@ fn stage(task: &TaskRecord) -> JobState {
     }
 }
 
-fn runner(task: &TaskRecord) -> Option<Runner> {
-    Runner::builtin(task.role).filter(|_| task.kind == LeaseKind::Agent)
+fn runner(record: &JobRecord, task: &TaskRecord) -> Option<Runner> {
+    let assigned = record.agent_of(task);
+    let assigned = assigned.map(|a| Runner { runtime: a.runtime, agent: a.name.clone() });
+    assigned.or_else(|| Runner::builtin(task.role)).filter(|_| task.kind == LeaseKind::Agent)
 }
 
 fn needs(record: &JobRecord, task: &TaskRecord) -> Needs {
@@ -77,7 +82,7 @@ fn needs(record: &JobRecord, task: &TaskRecord) -> Needs {
     let runs = agent || matches!(task.kind, LeaseKind::Integrate | LeaseKind::Validate);
     Needs {
         kind: task.kind,
-        runner: runner(task),
+        runner: runner(record, task),
         labels: if agent { record.spec.labels.clone() } else { Default::default() },
         min_tier: tier.filter(|_| runs),
     }

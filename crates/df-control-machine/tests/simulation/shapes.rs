@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use df_contract::agent::{Runtime, SandboxNeeds};
 use df_contract::decision::{ApprovalRule, Decision, NetworkMode, Obligations, SandboxTier, Verdict};
 use df_contract::task::{AgentStatus, Product, TreeRef};
 use df_contract::{
-    AgentResult, Digest, GateFacts, JobSpec, LeaseKind, NanoUsd, OnFailure, Plan, PlanTask, Role,
-    SourceFacts, TaskSlug, Timestamp, Tokens, Usage,
+    AgentResult, AssignedAgent, Digest, GateFacts, JobSpec, LeaseKind, NanoUsd, OnFailure, Plan, PlanTask,
+    Role, SourceFacts, TaskSlug, Timestamp, Tokens, Usage,
 };
 use df_control_machine::JobRecord;
 
@@ -84,6 +85,17 @@ pub(crate) fn plan(rng: &mut Rng, most: usize, prefix: &str, on: &[TaskSlug]) ->
 
 fn on_failure(rng: &mut Rng) -> OnFailure {
     rng.one_of(&[OnFailure::Fail, OnFailure::Skip, OnFailure::Skip, OnFailure::Replan]).unwrap()
+}
+
+/// A registered agent that runs otherwise than the built-in ones.
+pub(crate) fn agent() -> AssignedAgent {
+    AssignedAgent {
+        name: "docs-writer".parse().unwrap(),
+        digest: Digest::zero(),
+        runtime: Runtime::Command,
+        sandbox: SandboxNeeds::default(),
+        model: None,
+    }
 }
 
 pub(crate) fn spec(rng: &mut Rng, size: Size, at: Timestamp) -> JobSpec {

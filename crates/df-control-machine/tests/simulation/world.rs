@@ -171,11 +171,29 @@ impl World {
                 self.jobs[job].settled = Some(self.jobs[job].record.version);
                 return;
             }
+            self.assign(step, job);
             let body = self.body_of(step, job);
             let told = format!("{step:?} does not fit {:?}", self.jobs[job].record.status());
             assert_eq!(self.send(job, "daemon", body), Ok(()), "{told}");
         }
         panic!("a job takes step after step: {:?}", self.jobs[job].record.status());
+    }
+
+    /// Now and then a registered agent is chosen for what is about to be made.
+    fn assign(&mut self, step: Step, job: usize) {
+        let record = &self.jobs[job].record;
+        let slugs: Vec<TaskSlug> = match step {
+            Step::StartPlanning => vec!["plan".parse().unwrap()],
+            Step::JudgePlan => {
+                record.proposed_plan.iter().flat_map(|p| &p.tasks).map(|t| t.slug.clone()).collect()
+            }
+            _ => return,
+        };
+        if let Some(slug) = self.rng.one_of(&slugs).filter(|_| self.rng.chance(30)) {
+            let agents = [(slug, shapes::agent())].into();
+            // Refused when it changes nothing.
+            let _assigned = self.send(job, "daemon", CommandBody::AssignAgents { agents });
+        }
     }
 
     fn verdict(&mut self) -> Verdict {
