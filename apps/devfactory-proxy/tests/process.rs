@@ -72,6 +72,7 @@ fn grant() -> String {
         epoch: 1,
         caps: vec![cap],
         models: vec!["m".into()],
+        plan: None,
         issued_at: now,
         expires_at: now.plus(DurationMs(60_000)),
     };

@@ -9,7 +9,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AttemptId, DurationMs, JobId, NanoUsd, TaskSlug, TenantId, Timestamp, Tokens};
+use crate::{AttemptId, Digest, DurationMs, JobId, NanoUsd, TaskSlug, TenantId, Timestamp, Tokens};
 
 /// The longest a grant may live.
 pub const MAX_GRANT_LIFE: DurationMs = DurationMs(5 * 60 * 1000);
@@ -30,6 +30,9 @@ pub struct GrantClaims {
     pub caps: Vec<BudgetCap>,
     /// Models that may be asked for; empty = none.
     pub models: Vec<String>,
+    /// The accepted plan that the task is of; absent for a coordinator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Digest>,
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
 }
@@ -132,6 +135,7 @@ mod tests {
                 tokens: Some(Tokens(10)),
             }],
             models: vec!["m".into()],
+            plan: None,
             issued_at: now,
             expires_at: Timestamp(expires),
         }

@@ -43,10 +43,10 @@ pub struct PlanTask {
     /// Commands that must exit 0 in the task's tree and again after its merge.
     #[serde(default)]
     pub checks: Vec<AcceptanceCheck>,
-    /// This task's share of the job's tokens; absent = an equal share of what is left.
+    /// This task's share of the job's tokens; absent = an equal share of what is left, where other tasks name theirs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Tokens>,
-    /// This task's share of the job's money.
+    /// This task's share of the job's money; absent = as with the tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nano_usd: Option<NanoUsd>,
     /// The registered agent that does it; absent = the built-in one of the role.

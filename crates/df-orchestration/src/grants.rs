@@ -55,6 +55,8 @@ impl GrantSigner {
             epoch: task.epoch,
             caps: self.caps(record, task, config)?,
             models: vec![model(record, config)?],
+            // A coordinator works before there is an accepted plan, or against the one there was.
+            plan: record.plan_digest.clone().filter(|_| task.plan_task.is_some()),
             issued_at: now,
             expires_at: now.plus(MAX_GRANT_LIFE),
         };
@@ -75,17 +77,21 @@ pub(crate) fn model(record: &JobRecord, config: &OrchestrationConfig) -> Result<
     }
 }
 
-/// What one task may use in tokens: its slice of the plan, or all that the job may.
+/// What one task may use in tokens: its share by the plan, or all that the job may.
 pub(crate) fn task_tokens(record: &JobRecord, task: &TaskRecord) -> Tokens {
     let job = record.caps().map_or(Tokens::ZERO, |caps| caps.tokens);
-    task.plan_task.as_ref().and_then(|p| p.tokens).map_or(job, |slice| slice.min(job))
+    let planned = task.plan_task.as_ref();
+    let share = record.plan.as_ref().zip(planned).and_then(|(plan, of)| plan.token_share(&of.slug, job));
+    share.or(planned.and_then(|of| of.tokens)).map_or(job, |share| share.min(job))
 }
 
 /// The same in money.
 pub(crate) fn task_money(record: &JobRecord, task: &TaskRecord) -> Option<NanoUsd> {
     let job = record.caps().and_then(|caps| caps.money_nano_usd);
-    let share = task.plan_task.as_ref().and_then(|p| p.nano_usd);
-    share.into_iter().chain(job).min()
+    let planned = task.plan_task.as_ref();
+    let shared = job.zip(record.plan.as_ref().zip(planned));
+    let share = shared.and_then(|(cap, (plan, of))| plan.money_share(&of.slug, cap));
+    share.or(planned.and_then(|of| of.nano_usd)).into_iter().chain(job).min()
 }
 
 impl GrantSigner {

@@ -77,7 +77,14 @@ async fn claimed(orchestrator: &Orchestrator) -> Lease {
 
 /// The coordinator's lease of a job that was approved.
 async fn planning(orchestrator: &Orchestrator) -> Lease {
-    orchestrator.submit(&alice(), spec(), None).await.unwrap();
+    let lease = first_agent(orchestrator, spec()).await;
+    assert_eq!(lease.slug.as_str(), "plan");
+    lease
+}
+
+/// The first agent's lease of a job.
+async fn first_agent(orchestrator: &Orchestrator, spec: df_contract::JobSpec) -> Lease {
+    orchestrator.submit(&alice(), spec, None).await.unwrap();
     let intake = claimed(orchestrator).await;
     let base = TreeRef { revision: format!("{:040x}", 1).parse().unwrap(), bundle: Digest::of(b"bundle") };
     let product = Product::Intake { facts: SourceFacts::default(), base };
@@ -91,9 +98,7 @@ async fn planning(orchestrator: &Orchestrator) -> Lease {
     let env = orchestrator.env();
     orchestrator.send(env.command_id(), intake.job, orchestrator.daemon(), body).await.unwrap();
     orchestrator.sweep().await;
-    let lease = claimed(orchestrator).await;
-    assert_eq!(lease.slug.as_str(), "plan");
-    lease
+    claimed(orchestrator).await
 }
 
 fn token_of(lease: &Lease) -> &str {
@@ -117,6 +122,37 @@ async fn a_submission_that_was_taken_is_answered_again_when_the_queue_is_full() 
     for key in [None, Some("other")] {
         let full = orchestrator.submit(&alice(), spec(), key).await.unwrap_err();
         assert!(matches!(full, OrchestrationError::QueueFull(1)), "{full}");
+    }
+}
+
+#[tokio::test]
+async fn a_grant_names_the_plan_and_keeps_the_tasks_to_their_shares() {
+    let orchestrator = made(OrchestrationConfig::default(), OperatorLimits::default(), NOWHERE);
+    assert_eq!(claims_of(&planning(&orchestrator).await).plan, None);
+
+    let task = |slug: &str| serde_json::json!({"slug": slug, "role": "backend", "title": "t", "instructions": "i", "paths": [slug]});
+    for (named, expect) in [(Some(70_000), [15_000, 70_000]), (None, [100_000, 100_000])] {
+        let mut last = task("c");
+        if let Some(named) = named {
+            last["tokens"] = named.into();
+        }
+        let mut spec = spec();
+        spec.budget.tokens = Some(df_contract::Tokens(100_000));
+        spec.plan = serde_json::from_value(
+            serde_json::json!({"summary": "s", "tasks": [task("a"), task("b"), last]}),
+        )
+        .unwrap();
+        let digest = df_contract::digest_json(spec.plan.as_ref().unwrap()).unwrap();
+        let orchestrator = made(OrchestrationConfig::default(), OperatorLimits::default(), NOWHERE);
+        let a = first_agent(&orchestrator, spec).await;
+        let (_, c) = (claimed(&orchestrator).await, claimed(&orchestrator).await);
+        assert_eq!((a.slug.as_str(), c.slug.as_str()), ("a", "c"));
+        let caps = [&a, &c].map(|lease| {
+            let claims = claims_of(lease);
+            assert_eq!(claims.plan.as_ref(), Some(&digest));
+            claims.caps[2].tokens.unwrap().0
+        });
+        assert_eq!(caps, expect);
     }
 }
 

@@ -55,12 +55,16 @@ impl Slices {
         self.left() / (self.others as u64).max(1)
     }
 
+    /// The share of a task that names none. Where nobody names one, all draw on one purse.
+    fn unnamed(&self) -> Option<u64> {
+        self.named.then(|| self.equal())
+    }
+
     fn check(&self) -> Option<PlanError> {
         let Self { unit, cap, asked, others: tasks, .. } = *self;
         if asked > cap {
             return Some(PlanError::BudgetExceeded { unit, asked, cap });
         }
-        // Without a named share the tasks draw on one purse, and nobody was promised anything.
         let short = self.named && tasks > 0 && self.equal() < self.least;
         short.then(|| PlanError::BudgetLeavesNothing { unit, left: self.left(), tasks, least: self.least })
     }
@@ -83,10 +87,23 @@ impl Plan {
         tokens.into_iter().chain(money).collect()
     }
 
-    /// The share of every task: the one it names, or an equal part of what the named ones leave of the cap.
+    /// What `task` may use of the tokens: the share it names, or where others name theirs an equal part of what these
+    /// leave of the cap. `None`: whatever the job has, or the plan has no such task.
+    pub fn token_share(&self, task: &TaskSlug, cap: Tokens) -> Option<Tokens> {
+        let task = self.tasks.iter().find(|t| t.slug == *task)?;
+        task.tokens.or_else(|| self.token_slices(cap).unnamed().map(Tokens))
+    }
+
+    /// The same of the money.
+    pub fn money_share(&self, task: &TaskSlug, cap: NanoUsd) -> Option<NanoUsd> {
+        let task = self.tasks.iter().find(|t| t.slug == *task)?;
+        task.nano_usd.or_else(|| self.money_slices(cap).unnamed().map(NanoUsd))
+    }
+
+    /// The share of every task, as [`Self::token_share`] and [`Self::money_share`] give it.
     pub fn shares(&self, tokens: Option<Tokens>, nano_usd: Option<NanoUsd>) -> Vec<Share> {
-        let tokens = tokens.map(|cap| Tokens(self.token_slices(cap).equal()));
-        let money = nano_usd.map(|cap| NanoUsd(self.money_slices(cap).equal()));
+        let tokens = tokens.and_then(|cap| self.token_slices(cap).unnamed()).map(Tokens);
+        let money = nano_usd.and_then(|cap| self.money_slices(cap).unnamed()).map(NanoUsd);
         let share = |task: &PlanTask| Share {
             task: task.slug.clone(),
             tokens: task.tokens.or(tokens),

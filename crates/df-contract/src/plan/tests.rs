@@ -138,6 +138,14 @@ fn shares_fit_the_cap_and_leave_something() {
     let shares = with(&[Some(40_000), None, None]).shares(Some(Tokens(100_000)), None);
     let tokens: Vec<u64> = shares.iter().map(|s| s.tokens.unwrap().0).collect();
     assert_eq!(tokens, [40_000, 30_000, 30_000]);
+    let purse = with(&[None, None]);
+    assert!(purse.shares(Some(Tokens(100_000)), None).iter().all(|s| s.tokens.is_none()));
+    assert_eq!(purse.token_share(&"t0".parse().unwrap(), Tokens(9)), None);
+    let named = with(&[Some(40_000), None]);
+    for (slug, expect) in [("t0", Some(40_000)), ("t1", Some(60_000)), ("rework.1", None)] {
+        let share = named.token_share(&slug.parse().unwrap(), Tokens(100_000));
+        assert_eq!(share.map(|t| t.0), expect, "{slug}");
+    }
     let money = PlanTask { nano_usd: Some(NanoUsd(7)), ..task("a", &[], &["x"]) };
     assert!(told(&plan(vec![money]).check_budget(None, Some(NanoUsd(6)))).contains("7 nano-dollars"));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use df_contract::api::FailureView;
 use df_contract::task::Conflict;
-use df_contract::{FailureKind, OnFailure, TaskSlug, TaskState};
+use df_contract::{FailureKind, OnFailure, PlanTask, TaskSlug, TaskState};
 
 use super::{Draft, OUT_OF_BUDGET, governing, tasks};
 use crate::command::Rejection;
@@ -62,8 +62,15 @@ pub(super) fn failed(
 /// Whether what is used up is the task's own share of the budget, by the account that the proxy names. A pause would
 /// not help: more budget for the job leaves the plan's shares as they are.
 fn is_of_its_share(record: &JobRecord, slug: &TaskSlug, detail: &str) -> bool {
-    let share =
-        |t: &TaskRecord| t.plan_task.as_ref().is_some_and(|p| p.tokens.is_some() || p.nano_usd.is_some());
+    let names = |p: &PlanTask| p.tokens.is_some() || p.nano_usd.is_some();
+    // Where some tasks name a share, the others of the plan have one too.
+    let of_plan = |slug: &TaskSlug| {
+        record
+            .plan
+            .as_ref()
+            .is_some_and(|p| p.tasks.iter().any(names) && p.tasks.iter().any(|t| t.slug == *slug))
+    };
+    let share = |t: &TaskRecord| t.plan_task.as_ref().is_some_and(|p| names(p) || of_plan(&p.slug));
     record.tasks.get(slug).is_some_and(share) && detail.contains(&format!("`{}`", record.task_account(slug)))
 }
 

@@ -52,6 +52,7 @@ pub(crate) fn claims() -> GrantClaims {
         epoch: 1,
         caps: vec![cap("job", Some(1_000_000), None)],
         models: vec!["m".into()],
+        plan: None,
         issued_at: now,
         expires_at: now.plus(DurationMs(60_000)),
     }

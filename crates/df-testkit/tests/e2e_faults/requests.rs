@@ -158,6 +158,7 @@ fn grant(seed: [u8; 32], age: DurationMs) -> Grant {
             tokens: Some(Tokens(100_000)),
         }],
         models: vec!["default".into()],
+        plan: None,
         issued_at,
         expires_at: issued_at.plus(DurationMs::from_secs(60)),
     };
