@@ -6,6 +6,7 @@
 mod daemon;
 mod leases;
 mod life;
+mod merging;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -159,6 +159,38 @@ async fn the_coordinator_corrects_its_plan_and_can_do_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_coordinator_that_plans_anew_goes_on_from_what_is_finished() {
+    let mut stage = Stage::new(Role::Coordinator, &[]);
+    let named = |slug: &str, text: &str| [(slug.parse().unwrap(), text.to_owned())].into();
+    stage.task.input.replan = Some(df_contract::task::Replan {
+        cause: "task `web` failed".into(),
+        finished: named("api", "The API stands."),
+        dropped: named("web", "The pages"),
+    });
+    stage.task.input.messages = vec!["No pages, a command line.".into()];
+    let propose = |slug: &str, on: &str| {
+        call("propose_plan", json!({"plan": plan(&[part(slug, "backend", "cli/**", &[on])])}))
+    };
+    let server =
+        Server::plays(vec![propose("web", "api"), propose("cli", "web"), propose("cli", "api")]).await;
+    let report = stage.run(&server).await;
+    succeeded(&report);
+    assert_eq!(report.result.plan.unwrap().tasks[0].depends_on, ["api".parse().unwrap()]);
+    let results = server.results();
+    assert!(results[0].contains("a task `web`, and the job has or had one"), "{}", results[0]);
+    assert!(results[1].contains("depends on `web`, which the plan does not have"), "{}", results[1]);
+    let brief = server.seen()[0].body["messages"][1]["content"].as_str().unwrap().to_owned();
+    for expect in [
+        "## Plan the rest anew\nThe plan before this one stopped: task `web` failed",
+        "- api: The API stands.",
+        "### Not finished, and dropped\n- web: The pages",
+        "## What the people who run this job have said since it began\n\n> No pages, a command line.",
+    ] {
+        assert!(brief.contains(expect), "{expect}\n{brief}");
+    }
+}
+
+#[tokio::test]
 async fn plans_that_never_become_valid_end_the_attempt() {
     let mut stage = Stage::new(Role::Coordinator, &[]);
     let server = Server::answers(Box::new(|n| {
