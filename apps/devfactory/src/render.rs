@@ -52,8 +52,9 @@ pub(crate) fn event_line(event: &JobEventView) -> Option<String> {
             let to = to.as_ref().map_or("its base", |slug| slug.as_str());
             format!("job branch is back at {to}, undone: {}", slugs(undone))
         }
-        EventKind::StaleResult { slug, held, current } => {
-            format!("task {slug:<28} a result under epoch {held} came too late (now {current})")
+        EventKind::StaleResult { slug, held, current, trace } => {
+            let trace = trace.as_ref().map_or(String::new(), |t| format!("; its trace: sha256:{t}"));
+            format!("task {slug:<28} a result under epoch {held} came too late (now {current}){trace}")
         }
         EventKind::Progress { slug, line, .. } => format!("     {slug:<28} {}", one_line(line)),
     })

@@ -80,8 +80,8 @@ async fn run(
     told_to_stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let (stopper, stop) = watch::channel(false);
-    let gateway = Gateway::new(orchestrator.clone(), blobs, stop.clone());
-    let mut work = tokio::spawn(async move { orchestrator.run(stop).await });
+    let gateway = Gateway::new(orchestrator.clone(), blobs.clone(), stop.clone());
+    let mut work = tokio::spawn(async move { orchestrator.run(blobs, stop).await });
     let mut server = tokio::spawn(df_gateway::serve(listener, gateway));
     tokio::select! {
         () = told_to_stop => tracing::info!("stopping"),

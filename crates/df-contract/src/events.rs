@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Decision, JobId, JobState, NanoUsd, TaskSlug, TaskState, Timestamp, Tokens};
+use crate::{Decision, Digest, JobId, JobState, NanoUsd, TaskSlug, TaskState, Timestamp, Tokens};
 
 /// One event of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -74,6 +74,9 @@ pub enum EventKind {
         slug: TaskSlug,
         held: u64,
         current: u64,
+        /// The late attempt's trace, where it had been uploaded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trace: Option<Digest>,
     },
     Progress {
         slug: TaskSlug,

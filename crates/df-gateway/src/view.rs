@@ -121,6 +121,11 @@ fn hidden_blobs(record: &JobRecord) -> BTreeSet<&Digest> {
     record.spec.hidden_checks.iter().filter_map(|check| check.blob.as_ref()).collect()
 }
 
+/// Whether a blob is that of a hidden check.
+pub(crate) fn is_hidden(record: &JobRecord, digest: &Digest) -> bool {
+    hidden_blobs(record).contains(digest)
+}
+
 /// Artefacts without any that is a hidden check under another name.
 pub(crate) fn shown_artefacts(record: &JobRecord) -> impl Iterator<Item = (&String, &Digest)> {
     let hidden = hidden_blobs(record);

@@ -3,6 +3,7 @@
 //!
 //! Hints make things quick and are never needed: [`Reconciler::Jobs`] alone brings every open job forward.
 
+mod blobs;
 mod jobs;
 mod leases;
 mod outbox;
@@ -13,15 +14,17 @@ mod usage;
 use std::time::Duration;
 
 use df_contract::lease::REAP_EVERY;
+use df_store::BlobStore;
 use tokio::sync::{broadcast, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::{OrchestrationError, Orchestrator};
+pub use blobs::BLOB_GRACE;
 pub use status::Reconciler;
 
 impl Orchestrator {
     /// Runs every loop until `stop` turns true.
-    pub async fn run(&self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(&self, blobs: BlobStore, mut stop: watch::Receiver<bool>) {
         tokio::select! {
             () = self.hints_loop() => {}
             () = self.keep(Reconciler::Leases) => {}
@@ -30,6 +33,7 @@ impl Orchestrator {
             () = self.outbox_loop() => {}
             () = self.keep(Reconciler::Usage) => {}
             () = self.keep(Reconciler::Cleanup) => {}
+            () = self.blobs_loop(&blobs) => {}
             _ = stop.wait_for(|s| *s) => {}
         }
     }
@@ -44,10 +48,27 @@ impl Orchestrator {
         }
     }
 
+    /// [`Self::keep`] of the one that needs the blobs.
+    async fn blobs_loop(&self, blobs: &BlobStore) {
+        let mut round = tokio::time::interval(Reconciler::Blobs.every());
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            round.tick().await;
+            self.inner.reconcilers.started(Reconciler::Blobs, self.inner.env.now());
+            let ended = self.orphan_blobs(blobs).await;
+            self.ended(Reconciler::Blobs, ended);
+        }
+    }
+
     /// Runs a reconciler once and keeps what is known of it.
     pub(crate) async fn told(&self, which: Reconciler) {
         self.inner.reconcilers.started(which, self.inner.env.now());
-        let ended = self.round(which).await.map_err(|error| error.to_string());
+        let ended = self.round(which).await;
+        self.ended(which, ended);
+    }
+
+    fn ended(&self, which: Reconciler, ended: Result<u64, OrchestrationError>) {
+        let ended = ended.map_err(|error| error.to_string());
         // A proxy that is away for an hour is one line, not one a second.
         if let Some(error) = self.inner.reconcilers.ended(which, self.inner.env.now(), ended) {
             tracing::warn!(reconciler = which.as_str(), error, "a reconciler fails; it goes on trying");
@@ -63,6 +84,8 @@ impl Orchestrator {
             Reconciler::Outbox => self.outbox().await,
             Reconciler::Usage => self.usage().await,
             Reconciler::Cleanup => self.cleanup().await,
+            // It has a loop of its own.
+            Reconciler::Blobs => Ok(0),
         }
     }
 
@@ -90,6 +113,7 @@ impl Reconciler {
             Reconciler::Timers | Reconciler::Outbox | Reconciler::Usage => Duration::from_secs(1),
             Reconciler::Jobs => Duration::from_secs(60),
             Reconciler::Cleanup => Duration::from_secs(3_600),
+            Reconciler::Blobs => Duration::from_secs(6 * 3_600),
         }
     }
 }

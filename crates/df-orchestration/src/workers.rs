@@ -7,11 +7,13 @@ use df_contract::lease::{
     Claim, Claimed, HEARTBEAT_EVERY, Heartbeat, HeartbeatReply, HeldLease, ProgressBatch, Report,
     SESSION_TTL, SessionOpen, SessionOpened,
 };
+use df_contract::task::Product;
 use df_contract::{
-    CommandId, Digest, DurationMs, KeyId, Lease, LeaseKind, Role, SessionId, TaskSlug, TaskState, WorkerClass,
+    AttemptOutcome, CommandId, Digest, DurationMs, KeyId, Lease, LeaseKind, Role, SessionId, TaskSlug,
+    TaskState, WorkerClass,
 };
 use df_control_machine::{Actor, CommandBody, JobRecord, Rejection, ReturnCause, TaskRecord};
-use df_store::{BlobStore, ClaimRequest, SessionRow};
+use df_store::{BlobStore, ClaimRequest, Refused, SessionRow};
 
 use crate::env::command_id_of;
 use crate::{OrchestrationError, Orchestrator, work};
@@ -217,9 +219,15 @@ impl Orchestrator {
         report: Report,
     ) -> Result<HeldLease, OrchestrationError> {
         let held = self.inner.tokens.verify(token)?;
+        let trace = trace_of(&report.outcome).cloned();
         for digest in df_contract::lease::blobs_of(&report.outcome) {
-            if !blobs.has(&digest).await {
-                return Err(OrchestrationError::BlobMissing(digest));
+            // From here on no sweep removes it before the job names it.
+            if !blobs.keep(&digest, self.inner.env.now()).await? {
+                // A lease that ended could upload nothing more: that is the reason, then.
+                return match self.held(token).await {
+                    Ok(_) => Err(OrchestrationError::BlobMissing(digest)),
+                    Err(error) => Err(self.refused_report(&held, None, error).await),
+                };
             }
         }
         let command = report_id(&held, &report);
@@ -231,9 +239,44 @@ impl Orchestrator {
             outcome: Box::new(report.outcome),
             sandbox_layers: report.sandbox_layers,
         };
-        self.send(command, held.job, actor, body).await?;
-        self.go_on(held.job).await;
-        Ok(held)
+        match self.send(command, held.job, actor, body).await {
+            Ok(_) => {
+                self.go_on(held.job).await;
+                Ok(held)
+            }
+            Err(error) => Err(self.refused_report(&held, trace, error).await),
+        }
+    }
+
+    /// A result that came too late changes nothing and leaves an event that says so, with its trace.
+    async fn refused_report(
+        &self,
+        held: &HeldLease,
+        trace: Option<Digest>,
+        error: OrchestrationError,
+    ) -> OrchestrationError {
+        let OrchestrationError::Rejected(Refused::Rejected(Rejection::Stale { .. })) = &error else {
+            return error;
+        };
+        let noted = self.inner.store.note_stale(held.clone(), trace, self.inner.env.now()).await;
+        if let Err(why) = noted {
+            tracing::warn!(job = %held.job, task = %held.slug, error = %why, "a stale result could not be noted");
+        }
+        error
+    }
+}
+
+/// The trace that a report names.
+fn trace_of(outcome: &AttemptOutcome) -> Option<&Digest> {
+    match outcome {
+        AttemptOutcome::Failed { trace, .. } => trace.as_ref(),
+        AttemptOutcome::Succeeded {
+            product: Product::Plan { result, .. } | Product::Change { result, .. },
+        } => result.artefacts.get("trace"),
+        AttemptOutcome::Succeeded {
+            product:
+                Product::Intake { .. } | Product::Merge { .. } | Product::Gate { .. } | Product::Delivery { .. },
+        } => None,
     }
 }
 

@@ -91,7 +91,7 @@ pub(crate) fn log(JobEventView { job, event, .. }: &JobEventView) {
             let to = to.as_ref().map_or("the base", |slug| slug.as_str());
             tracing::info!(%job, to, undone = undone.len(), "job branch rolled back");
         }
-        EventKind::StaleResult { slug, held, current } => {
+        EventKind::StaleResult { slug, held, current, trace: _ } => {
             tracing::warn!(%job, task = %slug, held, current, "a result came too late and was refused");
         }
         // Live output has its own place.

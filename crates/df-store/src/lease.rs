@@ -3,7 +3,7 @@
 
 use df_contract::lease::{HeldLease, MAX_PROGRESS_BYTES, ProgressLine, SESSION_TTL};
 use df_contract::{
-    DurationMs, EventKind, JobEventView, JobId, Role, SessionId, TaskSlug, TaskState, Timestamp,
+    Digest, DurationMs, EventKind, JobEventView, JobId, Role, SessionId, TaskSlug, TaskState, Timestamp,
 };
 use df_control_machine::{Actor, Command, CommandBody, Rejection, ReturnCause};
 
@@ -144,14 +144,23 @@ fn keep_line(
 
 /// Leaves a trace of a result that came too late. Nothing else of the job changes; only tasks that are there are
 /// spoken of, and no more often than progress is.
-pub(crate) fn note_stale(tx: &mut Tx<'_>, held: &HeldLease, now: Timestamp) -> Kept<()> {
+pub(crate) fn note_stale(
+    tx: &mut Tx<'_>,
+    held: &HeldLease,
+    trace: Option<Digest>,
+    now: Timestamp,
+) -> Kept<()> {
     let Some(lease) = tx.rows.lease(held.job, &held.slug)? else { return Ok(()) };
     let count = tx.rows.progress_count(held.job)?;
     if count.kept >= MAX_PROGRESS_PER_JOB {
         return Ok(());
     }
     let count = ProgressCount { kept: count.kept + 1, event_seq: count.event_seq + 1 };
-    let event = EventKind::StaleResult { slug: held.slug.clone(), held: held.epoch, current: lease.epoch };
+    if let Some(trace) = &trace {
+        tx.rows.blob_keep(held.job, trace)?;
+    }
+    let (slug, current) = (held.slug.clone(), lease.epoch);
+    let event = EventKind::StaleResult { slug, held: held.epoch, current, trace };
     let event = JobEventView { job: held.job, seq: count.event_seq, at: now, event };
     tx.rows.event_insert(&event)?;
     tx.count_write(held.job, count)?;

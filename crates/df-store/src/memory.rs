@@ -26,6 +26,7 @@ use crate::rows::{Kept, Rows, moved};
 #[derive(Default)]
 pub(crate) struct Memory {
     jobs: BTreeMap<JobId, Job>,
+    kept_blobs: std::collections::BTreeSet<(JobId, Digest)>,
     commands: HashMap<CommandId, CommandRow>,
     outbox: BTreeMap<u64, OutboxRow>,
     outbox_last: u64,

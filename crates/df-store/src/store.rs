@@ -217,8 +217,13 @@ impl Store {
 impl Store {
     /// Says in the job's events that a result under `held` was refused because the lease had ended. Does nothing for
     /// tasks that are not there.
-    pub async fn note_stale(&self, held: HeldLease, now: Timestamp) -> Result<(), StoreError> {
-        self.owner.call(move |tx| lease::note_stale(tx, &held, now)).await
+    pub async fn note_stale(
+        &self,
+        held: HeldLease,
+        trace: Option<Digest>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.owner.call(move |tx| lease::note_stale(tx, &held, trace, now)).await
     }
 }
 

@@ -62,6 +62,7 @@ macro_rules! conformance {
                 timers_follow_the_record,
                 open_jobs_come_in_pages_and_are_counted,
                 done_effects_are_forgotten_when_they_are_old,
+                every_blob_that_a_job_names_is_found,
             ]
         );
     };

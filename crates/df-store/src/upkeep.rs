@@ -1,6 +1,8 @@
 //! What reconcilers look for: jobs whose time has come, open jobs in pages, and rows that nobody needs any more.
 
-use df_contract::{JobId, TenantId, Timestamp};
+use std::collections::BTreeSet;
+
+use df_contract::{Digest, JobId, TenantId, Timestamp};
 use df_control_machine::due::due_at;
 
 use crate::row::JobRow;
@@ -23,7 +25,36 @@ pub(crate) trait Upkeep {
     fn jobs_open_count(&self, tenant: Option<&TenantId>) -> Kept<u64>;
     /// Forgets effects that were done before `before`; returns how many, at most `limit`.
     fn outbox_forget(&mut self, before: Timestamp, limit: u32) -> Kept<u64>;
+    /// Takes out of `among` every digest that the records of a page of jobs name; answers the page's last job.
+    fn blobs_named(
+        &self,
+        among: &mut BTreeSet<Digest>,
+        after: Option<JobId>,
+        limit: u32,
+    ) -> Kept<Option<JobId>>;
+    /// Keeps a blob for a job whose record does not name it.
+    fn blob_keep(&mut self, job: JobId, digest: &Digest) -> Kept<()>;
+    fn blob_kept(&self, job: JobId, digest: &Digest) -> Kept<bool>;
 }
+
+/// Digests in a text: runs of exactly 64 lower-case hex digits. Reading them off the text instead of a type means that
+/// a new field that names a blob is never forgotten here.
+fn digests_in(text: &str) -> impl Iterator<Item = Digest> + '_ {
+    let words = text.split(|c: char| !matches!(c, '0'..='9' | 'a'..='f'));
+    words.filter(|word| word.len() == DIGEST_DIGITS).filter_map(|word| word.parse().ok())
+}
+
+/// Takes out of `among` every digest that `text` names.
+pub(crate) fn take_named(among: &mut BTreeSet<Digest>, text: &str) {
+    for digest in digests_in(text) {
+        among.remove(&digest);
+    }
+}
+
+const DIGEST_DIGITS: usize = 64;
+
+/// Jobs whose records are read at once.
+const JOBS_PER_READ: u32 = 64;
 
 /// Keeps the moment at which time alone moves the job, where it has changed.
 pub(crate) fn keep_due(tx: &mut Tx<'_>, before: Option<&JobRow>, after: &JobRow) -> Kept<()> {
@@ -56,8 +87,43 @@ impl Store {
         self.read(move |rows| rows.jobs_open_count(tenant.as_ref())).await
     }
 
+    /// What of `among` no job names or keeps.
+    pub async fn blobs_unnamed(&self, mut among: BTreeSet<Digest>) -> Result<BTreeSet<Digest>, StoreError> {
+        let mut after = None;
+        loop {
+            let page = self.read(move |rows| {
+                let last = rows.blobs_named(&mut among, after, JOBS_PER_READ)?;
+                Ok((among, last))
+            });
+            (among, after) = page.await?;
+            if after.is_none() || among.is_empty() {
+                return Ok(among);
+            }
+        }
+    }
+
+    /// Whether a blob is kept for a job whose record does not name it.
+    pub async fn blob_kept(&self, job: JobId, digest: Digest) -> Result<bool, StoreError> {
+        self.read(move |rows| rows.blob_kept(job, &digest)).await
+    }
+
     /// Forgets effects that were done before `before`; returns how many, at most `limit`.
     pub async fn outbox_forget(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
         self.owner.call(move |tx| tx.rows.outbox_forget(before, limit)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_found_wherever_a_text_names_them() {
+        let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
+        let text = format!(
+            r#"{{"a":"{one}","b":["sha256:{two}"],"c":"{one}0","d":"abc","e":"{}"}}"#,
+            two.as_str().to_uppercase()
+        );
+        assert_eq!(digests_in(&text).collect::<Vec<_>>(), [one, two]);
     }
 }

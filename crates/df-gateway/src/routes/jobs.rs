@@ -36,7 +36,8 @@ pub(crate) async fn submit(
 ) -> Result<impl IntoResponse, ApiError> {
     let key = idempotency_key(&headers)?;
     for digest in uploaded(&spec) {
-        if !gateway.blobs().has(&digest).await {
+        // From here on no sweep removes it before the job names it.
+        if !gateway.blobs().keep(&digest, gateway.env().now()).await? {
             let told = format!("the job names the blob {digest}; upload it first (PUT /v1/blobs/{digest})");
             return Err(refused(ErrorCode::BlobMissing, told));
         }

@@ -27,6 +27,7 @@ pub(crate) struct World {
     pub(crate) orchestrator: Orchestrator,
     pub(crate) admin: Client,
     pub(crate) clock: Arc<AtomicU64>,
+    pub(crate) blobs: BlobStore,
     _stop: watch::Sender<bool>,
     _dir: tempfile::TempDir,
 }
@@ -42,7 +43,7 @@ impl World {
         let (stopper, stop) = watch::channel(false);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(df_gateway::serve(listener, Gateway::new(orchestrator.clone(), blobs, stop)));
+        tokio::spawn(df_gateway::serve(listener, Gateway::new(orchestrator.clone(), blobs.clone(), stop)));
         let admin = KeyCreate {
             identity: "root".to_owned(),
             roles: [Role::Admin].into(),
@@ -54,7 +55,7 @@ impl World {
         orchestrator.store().key_insert(minted.row).await.unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let admin = Client { http, base, token: minted.secret };
-        Self { orchestrator, admin, clock, _stop: stopper, _dir: dir }
+        Self { orchestrator, admin, clock, blobs, _stop: stopper, _dir: dir }
     }
 
     /// A new key of the tenant `acme`.

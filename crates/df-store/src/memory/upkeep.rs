@@ -1,12 +1,16 @@
 //! What reconcilers look for, found by looking at everything.
 
-use df_contract::{JobId, TenantId, Timestamp};
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use df_contract::{Digest, JobId, TenantId, Timestamp};
 use df_control_machine::due::due_at;
 use df_control_machine::job::is_terminal;
 
 use super::{Memory, page};
+use crate::StoreError;
 use crate::rows::Kept;
-use crate::upkeep::{DueJob, OpenJob, Upkeep};
+use crate::upkeep::{DueJob, OpenJob, Upkeep, take_named};
 
 impl Memory {
     fn open(&self) -> impl Iterator<Item = OpenJob> {
@@ -40,6 +44,33 @@ impl Upkeep for Memory {
 
     fn jobs_open_count(&self, tenant: Option<&TenantId>) -> Kept<u64> {
         Ok(self.open().filter(|(of, _)| tenant.is_none_or(|tenant| tenant == of)).count() as u64)
+    }
+
+    fn blobs_named(
+        &self,
+        among: &mut BTreeSet<Digest>,
+        after: Option<JobId>,
+        limit: u32,
+    ) -> Kept<Option<JobId>> {
+        let jobs = self.jobs.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        let mut last = None;
+        for (id, job) in jobs.take(page(limit)) {
+            let text = serde_json::to_string(&job.row.record);
+            let text = text.map_err(|e| StoreError::Row { table: "jobs", why: e.to_string() })?;
+            take_named(among, &text);
+            among.retain(|digest| !self.kept_blobs.contains(&(*id, digest.clone())));
+            last = Some(*id);
+        }
+        Ok(last)
+    }
+
+    fn blob_keep(&mut self, job: JobId, digest: &Digest) -> Kept<()> {
+        self.kept_blobs.insert((job, digest.clone()));
+        Ok(())
+    }
+
+    fn blob_kept(&self, job: JobId, digest: &Digest) -> Kept<bool> {
+        Ok(self.kept_blobs.contains(&(job, digest.clone())))
     }
 
     /// What is done is forgotten at once.

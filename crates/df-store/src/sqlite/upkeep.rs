@@ -1,13 +1,15 @@
 //! The statements of reconcilers.
 
-use df_contract::{JobId, TenantId, Timestamp};
+use std::collections::BTreeSet;
+
+use df_contract::{Digest, JobId, TenantId, Timestamp};
 use rusqlite::{Row, params};
 
 use super::Sqlite;
 use super::cells::{instant, parsed, time};
 use crate::row::MAX_PAGE;
 use crate::rows::Kept;
-use crate::upkeep::{DueJob, OpenJob, Upkeep};
+use crate::upkeep::{DueJob, OpenJob, Upkeep, take_named};
 
 /// Word for word the condition of the index `jobs_open`, or the index is not used.
 pub(super) const OPEN: &str = "state NOT IN ('REJECTED', 'COMPLETED', 'FAILED', 'CANCELLED')";
@@ -58,6 +60,42 @@ impl Upkeep for Sqlite {
              WHERE done_at IS NOT NULL AND done_at < ?1 ORDER BY done_at LIMIT ?2)";
         let gone = self.write("forgetting effects", sql, params![time(before), limit.min(MAX_PAGE)])?;
         Ok(gone as u64)
+    }
+
+    fn blobs_named(
+        &self,
+        among: &mut BTreeSet<Digest>,
+        after: Option<JobId>,
+        limit: u32,
+    ) -> Kept<Option<JobId>> {
+        let after = after.map_or(String::new(), |job| job.to_string());
+        let sql = "SELECT id, body FROM jobs WHERE id > ?1 ORDER BY id LIMIT ?2";
+        let page: Vec<(JobId, String)> =
+            self.many("reading jobs for blobs", sql, params![after, limit.min(MAX_PAGE)], |row| {
+                Ok((parsed(row, 0)?, row.get(1)?))
+            })?;
+        for (job, body) in &page {
+            take_named(among, body);
+            let sql = "SELECT body FROM tasks WHERE job = ?1 UNION ALL
+                 SELECT body FROM documents WHERE job = ?1 UNION ALL
+                 SELECT digest FROM kept_blobs WHERE job = ?1";
+            let texts: Vec<String> =
+                self.many("reading a job for blobs", sql, [job.to_string()], |row| row.get(0))?;
+            texts.iter().for_each(|text| take_named(among, text));
+        }
+        Ok(page.last().map(|(job, _)| *job))
+    }
+
+    fn blob_keep(&mut self, job: JobId, digest: &Digest) -> Kept<()> {
+        let sql = "INSERT OR IGNORE INTO kept_blobs (job, digest) VALUES (?1, ?2)";
+        self.write("keeping a blob", sql, params![job.to_string(), digest.as_str()]).map(drop)
+    }
+
+    fn blob_kept(&self, job: JobId, digest: &Digest) -> Kept<bool> {
+        let sql = "SELECT 1 FROM kept_blobs WHERE job = ?1 AND digest = ?2";
+        let found =
+            self.one("looking for a kept blob", sql, params![job.to_string(), digest.as_str()], |_| Ok(()))?;
+        Ok(found.is_some())
     }
 }
 

@@ -453,18 +453,27 @@ pub(crate) async fn a_stale_result_leaves_a_trace_and_nothing_else(mut bench: Be
     };
     bench.send(job, "reaper", back).await.unwrap();
     let before = (bench.record(job).await, bench.store.audit(job).await.unwrap());
-    bench.store.note_stale(held.clone(), bench.now).await.unwrap();
+    let trace = Digest::of(b"trace");
+    bench.store.note_stale(held.clone(), Some(trace.clone()), bench.now).await.unwrap();
     let nobody = bench.job_id();
-    bench.store.note_stale(HeldLease { job: nobody, ..held.clone() }, bench.now).await.unwrap();
+    bench.store.note_stale(HeldLease { job: nobody, ..held.clone() }, None, bench.now).await.unwrap();
     bench
         .store
-        .note_stale(HeldLease { slug: "ghost".parse().unwrap(), ..held.clone() }, bench.now)
+        .note_stale(HeldLease { slug: "ghost".parse().unwrap(), ..held.clone() }, None, bench.now)
         .await
         .unwrap();
     assert_eq!((bench.record(job).await, bench.store.audit(job).await.unwrap()), before);
     let current = before.0.tasks[&held.slug].epoch;
     let last = bench.store.events(job, 0, crate::MAX_PAGE).await.unwrap().pop().unwrap();
-    assert_eq!(last.event, EventKind::StaleResult { slug: held.slug, held: held.epoch, current });
+    assert_eq!(
+        last.event,
+        EventKind::StaleResult { slug: held.slug, held: held.epoch, current, trace: Some(trace.clone()) }
+    );
+    assert!(bench.store.blob_kept(job, trace.clone()).await.unwrap());
+    assert!(!bench.store.blob_kept(job, Digest::of(b"other")).await.unwrap());
+    let orphan = Digest::of(b"orphan");
+    let among = BTreeSet::from([trace, orphan.clone()]);
+    assert_eq!(bench.store.blobs_unnamed(among).await.unwrap(), BTreeSet::from([orphan]));
     let next = bench.claim(session, 1).await.remove(0);
     bench.succeed(&next).await;
     check_sound(&bench, job).await;
@@ -688,4 +697,35 @@ pub(crate) async fn done_effects_are_forgotten_when_they_are_old(mut bench: Benc
     assert_eq!(bench.store.outbox_forget(Timestamp(7), 9).await.unwrap(), 0, "not old enough");
     bench.store.outbox_forget(Timestamp(8), 9).await.unwrap();
     assert_eq!(bench.store.outbox_forget(late, 9).await.unwrap(), 0, "nothing is left");
+}
+
+/// Whatever part of a job names a blob: its source, a hidden check, a tree, a trace, a log, what was delivered.
+pub(crate) async fn every_blob_that_a_job_names_is_found(mut bench: Bench) {
+    let job = bench.submit(0).await;
+    let session = bench.session(TRUSTED, 8).await;
+    loop {
+        bench.advance(job, Verdict::Approved).await;
+        let leases = bench.claim(session, 8).await;
+        if leases.is_empty() {
+            break;
+        }
+        for lease in leases {
+            bench.succeed(&lease).await;
+        }
+    }
+    for _ in 0..70 {
+        bench.submit(0).await;
+    }
+    let record = bench.record(job).await;
+    assert_eq!(record.state, JobState::Completed);
+    let trees = record.tasks.values().filter_map(|t| t.output.tree.as_ref()).map(|tree| tree.bundle.clone());
+    let named: BTreeSet<Digest> = trees
+        .chain(record.artefacts.values().cloned())
+        .chain(record.head.iter().map(|h| h.bundle.clone()))
+        .collect();
+    assert!(!named.is_empty());
+    let orphan = Digest::of(b"nobody names this");
+    let mut among = named;
+    among.insert(orphan.clone());
+    assert_eq!(bench.store.blobs_unnamed(among).await.unwrap(), BTreeSet::from([orphan]));
 }
