@@ -4,43 +4,55 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use df_contract::TaskSlug;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::record::TaskRecord;
 
-/// Tasks by slug. A clone costs a pointer per task.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Tasks(BTreeMap<TaskSlug, Arc<TaskRecord>>);
+/// Tasks by slug, in order. A clone costs a pointer; the first change after it costs a pointer per task and a copy of
+/// the task.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tasks(Arc<Vec<Arc<TaskRecord>>>);
 
 impl Tasks {
-    pub fn get(&self, slug: &TaskSlug) -> Option<&TaskRecord> {
-        self.0.get(slug).map(AsRef::as_ref)
+    /// Where the task is, or where it would be.
+    fn place(&self, slug: &TaskSlug) -> Result<usize, usize> {
+        self.0.binary_search_by(|task| task.slug.cmp(slug))
     }
 
-    /// The task to change; copied first when an earlier record still shares it.
+    pub fn get(&self, slug: &TaskSlug) -> Option<&TaskRecord> {
+        self.place(slug).ok().map(|at| self.0[at].as_ref())
+    }
+
+    /// The task to change; copied first when an earlier record still shares it. Its slug is not to be changed.
     pub fn get_mut(&mut self, slug: &TaskSlug) -> Option<&mut TaskRecord> {
-        self.0.get_mut(slug).map(Arc::make_mut)
+        let at = self.place(slug).ok()?;
+        Arc::make_mut(&mut self.0).get_mut(at).map(Arc::make_mut)
     }
 
     pub fn contains_key(&self, slug: &TaskSlug) -> bool {
-        self.0.contains_key(slug)
+        self.place(slug).is_ok()
     }
 
+    /// Takes in `task` under its own slug, in the place of one that is there.
     pub fn insert(&mut self, slug: TaskSlug, task: TaskRecord) {
-        self.0.insert(slug, Arc::new(task));
+        assert!(slug == task.slug, "a task is kept under its own slug");
+        let (place, tasks) = (self.place(&slug), Arc::make_mut(&mut self.0));
+        match place {
+            Ok(at) => tasks[at] = Arc::new(task),
+            Err(at) => tasks.insert(at, Arc::new(task)),
+        }
     }
 
     pub fn values(&self) -> impl Iterator<Item = &TaskRecord> {
-        self.0.values().map(AsRef::as_ref)
+        self.0.iter().map(AsRef::as_ref)
     }
 
     pub fn keys(&self) -> impl Iterator<Item = &TaskSlug> {
-        self.0.keys()
+        self.0.iter().map(|task| &task.slug)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&TaskSlug, &TaskRecord)> {
-        self.0.iter().map(|(slug, task)| (slug, task.as_ref()))
+        self.0.iter().map(|task| (&task.slug, task.as_ref()))
     }
 
     pub fn len(&self) -> usize {
@@ -56,16 +68,26 @@ impl Tasks {
         &'a self,
         before: &'a Tasks,
     ) -> impl Iterator<Item = (&'a TaskRecord, Option<&'a TaskRecord>)> {
-        self.0.iter().filter_map(|(slug, task)| match before.0.get(slug) {
-            Some(old) if Arc::ptr_eq(old, task) || old == task => None,
-            old => Some((task.as_ref(), old.map(AsRef::as_ref))),
+        // Both are in order, and hardly ever does a task go: the places differ by what came in between.
+        let mut at = 0;
+        self.0.iter().filter_map(move |task| {
+            while before.0.get(at).is_some_and(|old| !Arc::ptr_eq(old, task) && old.slug < task.slug) {
+                at += 1;
+            }
+            match before.0.get(at).filter(|old| Arc::ptr_eq(old, task) || old.slug == task.slug) {
+                Some(old) if Arc::ptr_eq(old, task) || old == task => None,
+                old => Some((task.as_ref(), old.map(AsRef::as_ref))),
+            }
         })
     }
 }
 
 impl FromIterator<TaskRecord> for Tasks {
+    /// Of two tasks with one slug the later stays.
     fn from_iter<I: IntoIterator<Item = TaskRecord>>(tasks: I) -> Self {
-        Self(tasks.into_iter().map(|task| (task.slug.clone(), Arc::new(task))).collect())
+        let by_slug: BTreeMap<TaskSlug, Arc<TaskRecord>> =
+            tasks.into_iter().map(|task| (task.slug.clone(), Arc::new(task))).collect();
+        Self(Arc::new(by_slug.into_values().collect()))
     }
 }
 
@@ -73,6 +95,79 @@ impl std::ops::Index<&TaskSlug> for Tasks {
     type Output = TaskRecord;
 
     fn index(&self, slug: &TaskSlug) -> &TaskRecord {
-        &self.0[slug]
+        match self.place(slug) {
+            Ok(at) => &self.0[at],
+            Err(_) => panic!("there is no task `{slug}`"),
+        }
+    }
+}
+
+// As a map by slug.
+impl Serialize for Tasks {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Tasks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let tasks = BTreeMap::<TaskSlug, TaskRecord>::deserialize(deserializer)?;
+        Ok(tasks.into_values().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use df_contract::{LeaseKind, Role};
+
+    use super::*;
+
+    fn task(slug: &str, title: &str) -> TaskRecord {
+        let slug = slug.parse().unwrap();
+        TaskRecord::new(slug, LeaseKind::Agent, Role::Backend, title.to_owned(), [].into())
+    }
+
+    fn tasks(slugs: &[&str]) -> Tasks {
+        slugs.iter().map(|slug| task(slug, "old")).collect()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn changes_are_those_a_plain_comparison_finds(
+            before in proptest::collection::btree_set("[a-f]", 0..6),
+            changed in proptest::collection::btree_map("[a-f]", "[on]", 0..6),
+        ) {
+            let before: Tasks = before.iter().map(|slug| task(slug, "o")).collect();
+            let mut after = before.clone();
+            for (slug, title) in &changed {
+                let new = task(slug, title);
+                after.insert(new.slug.clone(), new);
+            }
+            let found: Vec<_> = after.changed_since(&before).collect();
+            let want: Vec<_> = after
+                .values()
+                .map(|new| (new, before.get(&new.slug)))
+                .filter(|(new, old)| *old != Some(*new))
+                .collect();
+            proptest::prop_assert_eq!(found, want);
+        }
+    }
+
+    #[test]
+    fn a_change_copies_one_task_and_leaves_the_earlier_record_alone() {
+        let before = tasks(&["c", "a", "b"]);
+        let mut after = before.clone();
+        after.get_mut(&"b".parse().unwrap()).unwrap().title = "new".to_owned();
+        assert_eq!(before[&"b".parse().unwrap()].title, "old");
+        assert!(Arc::ptr_eq(&before.0[0], &after.0[0]) && !Arc::ptr_eq(&before.0[1], &after.0[1]));
+        assert_eq!(after.keys().map(TaskSlug::as_str).collect::<Vec<_>>(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn the_wire_form_is_a_map_by_slug() {
+        let all = tasks(&["b", "a"]);
+        let text = serde_json::to_value(&all).unwrap();
+        assert_eq!(text.as_object().unwrap().keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(serde_json::from_value::<Tasks>(text).unwrap(), all);
     }
 }
