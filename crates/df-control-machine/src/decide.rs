@@ -294,6 +294,9 @@ impl Draft {
         if task.state == TaskState::Ready {
             task.base.clone_from(&self.record.head);
         }
+        if let Some(agent) = self.record.agent_of(&task) {
+            task.agent = Some(agent.name.clone());
+        }
         let (slug, lease, role, state) = (task.slug.clone(), task.kind, task.role, task.state);
         self.record.tasks.insert(slug.clone(), task);
         self.note_task(&slug, AuditBody::TaskCreated { lease, role, state });

@@ -25,6 +25,11 @@ pub enum Target {
     Own,
     /// The job in the path: the scope follows from its tenant and submitter.
     Job,
+    /// The agent in the path: the scope follows from its tenant and registrant. Everybody's agents are read by all, and
+    /// changed as something of the installation.
+    Agent,
+    /// The caller's tenant as a whole.
+    Tenant,
     /// A list: of the whole installation for those who may, else of the caller's tenant.
     List,
     /// The installation.
@@ -89,6 +94,16 @@ endpoints! {
     KeyCreate = POST "/v1/keys" Key(KeyManage Installation);
     KeyList = GET "/v1/keys" Key(KeyManage Installation);
     KeyRevoke = DELETE "/v1/keys/{id}" Key(KeyManage Installation);
+    AgentRegister = POST "/v1/agents" Key(AgentRegister Own);
+    AgentRegisterGlobal = POST "/v1/agents/global" Key(AgentRegister Installation);
+    AgentList = GET "/v1/agents" Key(AgentRead List);
+    AgentShow = GET "/v1/agents/{name}" Key(AgentRead Agent);
+    AgentLog = GET "/v1/agents/{name}/log" Key(AuditRead Agent);
+    AgentEnable = POST "/v1/agents/{name}/enable" Key(AgentManage Agent);
+    AgentDisable = POST "/v1/agents/{name}/disable" Key(AgentManage Agent);
+    AgentPin = POST "/v1/agents/{name}/pin" Key(AgentManage Tenant);
+    AgentUnpin = POST "/v1/agents/{name}/unpin" Key(AgentManage Tenant);
+    SignerReset = DELETE "/v1/signers/{identity}" Key(KeyManage Installation);
     System = GET "/v1/system" Key(SystemRead List);
     SessionOpen = POST "/v1/worker/sessions" Key(LeaseClaim Installation);
     SessionClaim = POST "/v1/worker/sessions/{id}/claim" Key(LeaseClaim Installation);

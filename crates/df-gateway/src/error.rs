@@ -78,6 +78,12 @@ impl From<df_store::Refused> for ApiError {
     }
 }
 
+impl From<df_store::RegistryRefusal> for ApiError {
+    fn from(refusal: df_store::RegistryRefusal) -> Self {
+        refused(refusal.code(), refusal.to_string())
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let problem = self.problem();

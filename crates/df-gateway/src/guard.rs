@@ -8,9 +8,10 @@ use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::Response;
 use df_contract::lease::HeldLease;
-use df_contract::{Action, ErrorCode, JobId, LeaseToken, Role, Scope};
+use df_contract::{Action, AgentName, ErrorCode, JobId, LeaseToken, Role, Scope};
 use df_control_governance::Access;
 use df_control_machine::JobRecord;
+use df_store::{AgentRow, RegistryRefusal};
 
 use crate::auth::{self, Bearer, Caller};
 use crate::endpoint::{Door, Endpoint, Target};
@@ -60,6 +61,16 @@ async fn admit_key(
     match target {
         Target::Own => allow(gateway, &caller, action, Scope::Own)?,
         Target::Installation => allow(gateway, &caller, action, Scope::Installation)?,
+        Target::Tenant => allow(gateway, &caller, action, Scope::Tenant)?,
+        Target::Agent => {
+            let row = agent_of(gateway, request).await?;
+            let scope = scope_of_agent(&caller, &row, action);
+            if let Err(denied) = allow(gateway, &caller, action, scope) {
+                let told = agent_unknown(&row.name);
+                return Err(if row.serves(&caller.tenant) { denied } else { told });
+            }
+            request.extensions_mut().insert(row);
+        }
         Target::List => {
             let scope = list_scope(gateway, &caller, action)?;
             request.extensions_mut().insert(ListScope(scope));
@@ -95,6 +106,31 @@ async fn job_of(gateway: &Gateway, request: &mut Request) -> Result<JobRecord, A
     match id {
         Some(Ok(id)) => Ok(gateway.orchestrator().job(id).await?),
         Some(Err(_)) | None => Err(unknown()),
+    }
+}
+
+/// The agent in the path. A text that is no agent's name is an agent that does not exist.
+async fn agent_of(gateway: &Gateway, request: &mut Request) -> Result<AgentRow, ApiError> {
+    let unknown = || refused(ErrorCode::AgentUnknown, "there is no such agent");
+    let params: RawPathParams = request.extract_parts().await.map_err(|_| unknown())?;
+    let name = params.iter().find(|(name, _)| *name == "name").map(|(_, value)| value.parse::<AgentName>());
+    match name {
+        Some(Ok(name)) => Ok(gateway.orchestrator().agent(&name).await?),
+        Some(Err(_)) | None => Err(unknown()),
+    }
+}
+
+fn agent_unknown(name: &AgentName) -> ApiError {
+    RegistryRefusal::Unknown(name.clone()).into()
+}
+
+/// How far away an agent is from whoever asks.
+fn scope_of_agent(caller: &Caller, row: &AgentRow, action: Action) -> Scope {
+    match &row.tenant {
+        None if action == Action::AgentRead => Scope::Tenant,
+        Some(tenant) if *tenant == caller.tenant && row.owner == caller.identity => Scope::Own,
+        Some(tenant) if *tenant == caller.tenant => Scope::Tenant,
+        None | Some(_) => Scope::Installation,
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 /// Largest body of `POST /v1/jobs`, in bytes: a plan with all the text that [`df_contract::PlanLimits::SUPPLIED`] allows,
 /// escaped, beside the longest description.
 pub const MAX_JOB_BYTES: usize = 8 * 1024 * 1024;
+/// Largest body of a registration: a manifest with its prompt, escaped.
+pub const MAX_AGENT_BYTES: usize = 512 * 1024;
 /// Largest body of a small request: votes, causes, keys, sessions, claims, heartbeats.
 pub const MAX_SMALL_BYTES: usize = 64 * 1024;
 /// Largest batch of progress: [`df_contract::lease::MAX_PROGRESS_LINES`] lines at their longest, escaped.

@@ -11,7 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{ApiError, refused, unreadable};
 use crate::gateway::Gateway;
 use crate::guard::guard;
-use crate::routes::{artefacts, ask, blobs, events, jobs, keys, system, worker};
+use crate::routes::{agents, artefacts, ask, blobs, events, jobs, keys, system, worker};
 use crate::trace::trace;
 
 /// Every endpoint behind its guard.
@@ -64,6 +64,16 @@ fn handler(endpoint: Endpoint) -> MethodRouter<Gateway> {
         Endpoint::KeyCreate => post(keys::create),
         Endpoint::KeyList => get(keys::list),
         Endpoint::KeyRevoke => delete(keys::revoke),
+        Endpoint::AgentRegister => post(agents::register),
+        Endpoint::AgentRegisterGlobal => post(agents::register_global),
+        Endpoint::AgentList => get(agents::list),
+        Endpoint::AgentShow => get(agents::show),
+        Endpoint::AgentLog => get(agents::log),
+        Endpoint::AgentEnable => post(agents::enable),
+        Endpoint::AgentDisable => post(agents::disable),
+        Endpoint::AgentPin => post(agents::pin),
+        Endpoint::AgentUnpin => post(agents::unpin),
+        Endpoint::SignerReset => delete(agents::reset_key),
         Endpoint::System => get(system::show),
         Endpoint::SessionOpen => post(worker::open),
         Endpoint::SessionClaim => post(worker::claim),

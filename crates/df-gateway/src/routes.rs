@@ -1,5 +1,6 @@
 //! The handlers: extract, call, map.
 
+pub(crate) mod agents;
 pub(crate) mod artefacts;
 pub(crate) mod ask;
 pub(crate) mod blobs;

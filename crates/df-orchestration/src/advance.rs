@@ -7,6 +7,7 @@ use df_control_governance as governance;
 use df_control_machine::decide::OUT_OF_BUDGET;
 use df_control_machine::{CommandBody, JobRecord, Step, next_step};
 
+use crate::agents::Roster;
 use crate::cause::root_cause;
 use crate::env::command_id_of;
 use crate::{OrchestrationError, Orchestrator};
@@ -35,7 +36,11 @@ impl Orchestrator {
                     Err(other) => return Err(other),
                 }
             }
-            let body = self.judged(step, &record).await?;
+            let roster = self.roster_for(step, &record).await?;
+            let body = match roster.assignment(step, &record) {
+                Some(assignment) => assignment,
+                None => self.judged(step, &record, roster).await?,
+            };
             let governs = matches!(step, Step::Decide | Step::JudgePlan | Step::JudgeOutput);
             let actor = if governs { self.governance() } else { self.daemon() };
             let command =
@@ -56,13 +61,23 @@ impl Orchestrator {
     }
 
     /// [`Self::command_for`] on a thread that may block: judging a long text takes a while.
-    async fn judged(&self, step: Step, record: &JobRecord) -> Result<CommandBody, OrchestrationError> {
+    async fn judged(
+        &self,
+        step: Step,
+        record: &JobRecord,
+        roster: Roster,
+    ) -> Result<CommandBody, OrchestrationError> {
         let (this, record) = (self.clone(), record.clone());
-        let judged = tokio::task::spawn_blocking(move || this.command_for(step, &record)).await;
+        let judged = tokio::task::spawn_blocking(move || this.command_for(step, &record, &roster)).await;
         judged.unwrap_or(Err(OrchestrationError::Incomplete("a judgement comes to an end")))
     }
 
-    fn command_for(&self, step: Step, record: &JobRecord) -> Result<CommandBody, OrchestrationError> {
+    fn command_for(
+        &self,
+        step: Step,
+        record: &JobRecord,
+        roster: &Roster,
+    ) -> Result<CommandBody, OrchestrationError> {
         let approval_expires_at = self.inner.env.now().plus(self.inner.config.approval_ttl_ms);
         Ok(match step {
             Step::Wait => return Err(OrchestrationError::Incomplete("a waiting job takes no step")),
@@ -79,7 +94,7 @@ impl Orchestrator {
                     .plan_digest
                     .clone()
                     .ok_or(OrchestrationError::Incomplete("a plan has a digest"))?;
-                let (verdict, reasons) = judge_plan(plan, record)?;
+                let (verdict, reasons) = judge_plan(plan, record, roster)?;
                 CommandBody::JudgePlan {
                     plan_digest: digest,
                     verdict,
@@ -112,7 +127,11 @@ impl Orchestrator {
     }
 }
 
-fn judge_plan(plan: &Plan, record: &JobRecord) -> Result<(Verdict, Vec<Reason>), OrchestrationError> {
+fn judge_plan(
+    plan: &Plan,
+    record: &JobRecord,
+    roster: &Roster,
+) -> Result<(Verdict, Vec<Reason>), OrchestrationError> {
     let decision = record.decision.as_ref().ok_or(OrchestrationError::Incomplete("a plan has a decision"))?;
     let finished = record.integrated.iter().cloned().collect();
     let caps = record.caps().ok_or(OrchestrationError::Incomplete("a decided job has caps"))?;
@@ -123,7 +142,10 @@ fn judge_plan(plan: &Plan, record: &JobRecord) -> Result<(Verdict, Vec<Reason>),
         tokens: caps.tokens,
         nano_usd: caps.money_nano_usd,
     });
-    Ok((judged.verdict, judged.reasons))
+    let mut reasons = roster.reasons(plan, record);
+    let verdict = if reasons.is_empty() { judged.verdict } else { Verdict::Rejected };
+    reasons.extend(judged.reasons);
+    Ok((verdict, reasons))
 }
 
 fn judge_output(record: &JobRecord) -> Result<(Verdict, Vec<GateView>, Vec<Reason>), OrchestrationError> {

@@ -16,6 +16,12 @@ pub enum OrchestrationError {
     SessionGone,
     #[error("the job is not valid")]
     InvalidJob(Vec<String>),
+    #[error("the manifest is not valid")]
+    InvalidAgent(Vec<String>),
+    #[error(transparent)]
+    Seal(df_contract::agent::SealError),
+    #[error(transparent)]
+    Registry(#[from] df_store::RegistryRefusal),
     #[error("{0} jobs are open, which is the limit; wait for some to end")]
     QueueFull(u64),
     #[error("{0} jobs of this tenant are open, which is its limit; wait for some to end")]
@@ -52,6 +58,9 @@ impl OrchestrationError {
             OrchestrationError::InvalidJob(_) => ErrorCode::InvalidJob,
             OrchestrationError::QueueFull(_) | OrchestrationError::TenantQueueFull(_) => ErrorCode::QueueFull,
             OrchestrationError::PolicyRefused { .. } => ErrorCode::PolicyRefused,
+            OrchestrationError::InvalidAgent(_) => ErrorCode::InvalidAgent,
+            OrchestrationError::Seal(_) => ErrorCode::SignatureInvalid,
+            OrchestrationError::Registry(refusal) => refusal.code(),
             OrchestrationError::BlobMissing(_) => ErrorCode::BlobMissing,
             OrchestrationError::BlobForbidden => ErrorCode::Forbidden,
             OrchestrationError::ProxyAway(_) => ErrorCode::UpstreamUnavailable,
@@ -64,12 +73,14 @@ impl OrchestrationError {
     /// The body of the HTTP answer.
     pub fn problem(&self) -> Problem {
         let errors = match self {
-            OrchestrationError::InvalidJob(found) => found.clone(),
+            OrchestrationError::InvalidJob(found) | OrchestrationError::InvalidAgent(found) => found.clone(),
             OrchestrationError::PolicyRefused { reasons, .. } => reasons.clone(),
             OrchestrationError::Rejected(_)
             | OrchestrationError::Store(_)
             | OrchestrationError::LeaseToken
             | OrchestrationError::SessionGone
+            | OrchestrationError::Seal(_)
+            | OrchestrationError::Registry(_)
             | OrchestrationError::QueueFull(_)
             | OrchestrationError::TenantQueueFull(_)
             | OrchestrationError::BlobMissing(_)

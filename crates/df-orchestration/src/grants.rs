@@ -54,7 +54,7 @@ impl GrantSigner {
             attempt,
             epoch: task.epoch,
             caps: self.caps(record, task, config)?,
-            models: vec![model(record, config)?],
+            models: vec![model(record, task, config)?],
             // A coordinator works before there is an accepted plan, or against the one there was.
             plan: record.plan_digest.clone().filter(|_| task.plan_task.is_some()),
             issued_at: now,
@@ -64,9 +64,17 @@ impl GrantSigner {
     }
 }
 
-/// The model that a job's attempts ask for: the job's own, or the default; where the decision does not allow the
+/// The model that a task's attempts ask for: the one chosen with its registered agent, else the job's own, or the default;
+/// where the decision does not allow the
 /// default, the first that it allows.
-pub(crate) fn model(record: &JobRecord, config: &OrchestrationConfig) -> Result<String, OrchestrationError> {
+pub(crate) fn model(
+    record: &JobRecord,
+    task: &TaskRecord,
+    config: &OrchestrationConfig,
+) -> Result<String, OrchestrationError> {
+    if let Some(chosen) = record.agent_of(task).and_then(|agent| agent.model.clone()) {
+        return Ok(chosen);
+    }
     let wanted = record.spec.model.as_ref().unwrap_or(&config.default_model);
     let allowed = record.decision.as_ref().and_then(|d| d.obligations.models.as_ref());
     match allowed {

@@ -7,6 +7,7 @@
 //! What this crate deliberately does not know: HTTP serving, how code is run, and any provider's secret.
 
 pub mod advance;
+pub mod agents;
 mod cause;
 pub mod config;
 pub mod env;

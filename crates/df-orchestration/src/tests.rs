@@ -1,5 +1,7 @@
 //! What holds when something around a job does not answer, and what grants say.
 
+mod agents;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -84,7 +86,13 @@ async fn planning(orchestrator: &Orchestrator) -> Lease {
 
 /// The first agent's lease of a job.
 async fn first_agent(orchestrator: &Orchestrator, spec: df_contract::JobSpec) -> Lease {
-    orchestrator.submit(&alice(), spec, None).await.unwrap();
+    read_in(orchestrator, spec).await;
+    claimed(orchestrator).await
+}
+
+/// Submits a job and reads its source.
+async fn read_in(orchestrator: &Orchestrator, spec: df_contract::JobSpec) -> df_contract::JobId {
+    let job = orchestrator.submit(&alice(), spec, None).await.unwrap().id;
     let intake = claimed(orchestrator).await;
     let base = TreeRef { revision: format!("{:040x}", 1).parse().unwrap(), bundle: Digest::of(b"bundle") };
     let product = Product::Intake { facts: SourceFacts::default(), base };
@@ -98,7 +106,7 @@ async fn first_agent(orchestrator: &Orchestrator, spec: df_contract::JobSpec) ->
     let env = orchestrator.env();
     orchestrator.send(env.command_id(), intake.job, orchestrator.daemon(), body).await.unwrap();
     orchestrator.sweep().await;
-    claimed(orchestrator).await
+    job
 }
 
 fn token_of(lease: &Lease) -> &str {

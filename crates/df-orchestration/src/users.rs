@@ -61,6 +61,7 @@ impl Orchestrator {
         (command, job): (CommandId, JobId),
     ) -> Result<Submitted, OrchestrationError> {
         if self.inner.store.job(job).await?.is_none() {
+            self.check_agents(&caller.tenant, &spec).await?;
             self.room_for(&caller.tenant).await?;
         }
         let body = CommandBody::Submit {

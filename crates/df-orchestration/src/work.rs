@@ -111,7 +111,7 @@ fn agent_task(
         attempt: task.attempt.ok_or(OrchestrationError::Incomplete("a leased task has an attempt"))?,
         epoch: task.epoch,
         model_endpoint: config.proxy_url.clone(),
-        model: grants::model(record, config)?,
+        model: grants::model(record, task, config)?,
         agent: None,
         agent_digest: None,
         model_token: grant.to_owned(),

@@ -15,6 +15,7 @@ use df_contract::{
 use df_control_machine::{Actor, CommandBody, JobRecord, Rejection, ReturnCause, TaskRecord};
 use df_store::{BlobStore, ClaimRequest, Refused, SessionRow};
 
+use crate::agents::Cast;
 use crate::env::command_id_of;
 use crate::{OrchestrationError, Orchestrator, work};
 
@@ -22,6 +23,13 @@ use crate::{OrchestrationError, Orchestrator, work};
 pub const MAX_CLAIM_WAIT: DurationMs = DurationMs(20_000);
 /// Most leases handed out in one claim.
 pub const MAX_CLAIM: u32 = 64;
+
+/// What came of making a lease.
+enum Made {
+    Lease(Box<Lease>),
+    /// The agent of the task cannot be used.
+    NoAgent(String),
+}
 
 impl Orchestrator {
     pub async fn session_open(
@@ -85,8 +93,12 @@ impl Orchestrator {
         let claimed = self.inner.store.claim(request).await?;
         let mut leases = Vec::with_capacity(claimed.len());
         for (record, slug) in claimed {
-            match self.lease(&record, &slug) {
-                Ok(lease) => leases.push(lease),
+            match self.lease(&record, &slug).await {
+                Ok(Made::Lease(lease)) => leases.push(*lease),
+                Ok(Made::NoAgent(why)) => {
+                    tracing::warn!(job = %record.id, task = %slug, why, "the agent of a task may not be used");
+                    self.refuse_agent(&record, slug, why).await?;
+                }
                 // The others of this claim must reach their worker all the same.
                 Err(error) => {
                     tracing::error!(job = %record.id, task = %slug, error = %error, "a lease could not be made");
@@ -109,10 +121,16 @@ impl Orchestrator {
         self.send(self.inner.env.command_id(), record.id, self.daemon(), body).await.map(|_| ())
     }
 
-    fn lease(&self, record: &JobRecord, slug: &TaskSlug) -> Result<Lease, OrchestrationError> {
+    async fn lease(&self, record: &JobRecord, slug: &TaskSlug) -> Result<Made, OrchestrationError> {
         let task = record.tasks.get(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
+        let casting = match self.cast(record, task).await? {
+            Cast::Ready(casting) => casting,
+            Cast::Gone(why) => return Ok(Made::NoAgent(why)),
+        };
         let grant = self.grant_for(record, task)?.unwrap_or_default();
-        Ok(Lease {
+        let mut work = work::work_of(record, task, &grant, &self.inner.config)?;
+        casting.into_work(&mut work);
+        Ok(Made::Lease(Box::new(Lease {
             job: record.id,
             tenant: record.tenant.clone(),
             slug: slug.clone(),
@@ -122,8 +140,8 @@ impl Orchestrator {
             token: self.inner.tokens.issue(record.id, slug, task.epoch),
             deadline: task.deadline.ok_or(OrchestrationError::Incomplete("a leased task has a deadline"))?,
             progress_timeout_ms: self.inner.config.progress_timeout_ms,
-            work: work::work_of(record, task, &grant, &self.inner.config)?,
-        })
+            work,
+        })))
     }
 
     /// A grant where the task talks to models; none for the other kinds.

@@ -13,8 +13,6 @@ pub enum Absent {
 /// One thing wrong with the agents of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AgentMisfit {
-    #[error("task `{task}` is for `registered-agent` and names no `agent`")]
-    Unnamed { task: TaskSlug },
     #[error("task `{task}` names the agent `{agent}`, which is not registered here")]
     Unknown { task: TaskSlug, agent: AgentName },
     #[error("task `{task}` names the agent `{agent}`, which is disabled")]
@@ -50,7 +48,6 @@ pub fn misfits<'a>(
     find: impl Fn(&AgentName) -> Result<&'a AgentOffer, Absent>,
 ) -> Vec<AgentMisfit> {
     let of_task = |task: &PlanTask| match &task.agent {
-        None if task.role == Role::RegisteredAgent => vec![AgentMisfit::Unnamed { task: task.slug.clone() }],
         None => Vec::new(),
         Some(agent) => match find(agent) {
             Ok(offer) => offer.misfits(task),

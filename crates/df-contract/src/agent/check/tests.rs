@@ -162,7 +162,6 @@ fn a_plan_uses_agents_for_what_they_are_for() {
     assert_eq!(told(named, "registered-agent", "docs/*.md", None), "");
     assert_eq!(told(None, "backend", "src/**", None), "");
     for (got, expect) in [
-        (told(None, "registered-agent", "docs/a.md", None), "names no `agent`"),
         (told(named, "backend", "docs/a.md", None), "is for `backend`, and the agent"),
         (told(named, "registered-agent", "src/a.md", None), "`src/a.md` is not within"),
         (told(named, "registered-agent", "**", None), "`**` is not within"),

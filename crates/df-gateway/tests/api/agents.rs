@@ -1,0 +1,163 @@
+//! The registry of agents: whose names are whose, whose key is whose, what is shown to whom.
+
+use df_contract::agent::api::{AgentPage, AgentRegistered, AgentView, PinView};
+use df_contract::agent::{AgentManifest, sign};
+use df_contract::{Digest, ErrorCode, Role};
+use serde_json::{Value, json};
+
+use crate::world::{Answer, Client, World, plain};
+
+pub(crate) fn manifest(name: &str) -> Value {
+    json!({"name": name, "role": "backend", "runtime": "builtin", "tools": ["read", "write", "finish"],
+        "limits": {"steps": 5, "wall_s": 60}, "prompt": "Work."})
+}
+
+/// A registration, signed for `tenant` with the key that `seed` stands for.
+pub(crate) fn signed(manifest: &Value, tenant: Option<&str>, seed: u8) -> Value {
+    let read = AgentManifest::read(manifest).unwrap();
+    let tenant = tenant.map(|t| t.parse().unwrap());
+    let (key, signature) = sign(&[seed; 32], tenant.as_ref(), &read.name, &read.digest().unwrap());
+    json!({"manifest": manifest, "public_key": key, "signature": signature})
+}
+
+async fn register(client: &Client, name: &str, tenant: &str, seed: u8) -> Answer {
+    client.post("/v1/agents", &signed(&manifest(name), Some(tenant), seed)).await
+}
+
+async fn names(client: &Client) -> Vec<String> {
+    let page: AgentPage = client.get("/v1/agents").await.ok();
+    page.agents.iter().map(|agent| agent.name.to_string()).collect()
+}
+
+#[tokio::test]
+async fn what_is_registered_is_listed_shown_switched_and_pinned() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let one = register(&alice, "writer", "acme", 1).await;
+    assert_eq!(one.status, 201);
+    let one: AgentRegistered = one.ok();
+    let mut second = manifest("writer");
+    second["prompt"] = json!("Work better.");
+    let two: AgentRegistered = alice.post("/v1/agents", &signed(&second, Some("acme"), 1)).await.ok();
+    let page: AgentPage = alice.get("/v1/agents").await.ok();
+    assert_eq!(page.tenant.as_str(), "acme");
+    assert_eq!(page.built_in, ["coordinator", "backend", "frontend", "devops", "qa"]);
+    assert_eq!((page.agents.len(), &page.agents[0].digest), (1, &two.agent.digest));
+
+    let op = world.key("op", &[Role::Operator]).await;
+    let pin = json!({"digest": one.agent.digest, "replaces": true});
+    let pinned: PinView = op.post("/v1/agents/writer/pin", &pin).await.ok();
+    assert_eq!(pinned.digest, one.agent.digest);
+    alice.post("/v1/agents/writer/disable", &json!({"digest": two.agent.digest})).await.done();
+    let view: AgentView = alice.get("/v1/agents/writer").await.ok();
+    assert_eq!(view.agent.manifest.prompt, "Work better.");
+    let enabled: Vec<bool> = view.versions.iter().map(|version| version.enabled).collect();
+    assert_eq!(enabled, [false, true]);
+    assert_eq!(view.pin, Some(pinned));
+    alice.post("/v1/agents/writer/enable", &json!({})).await.done();
+    op.post("/v1/agents/writer/unpin", &json!({})).await.done();
+    op.post("/v1/agents/writer/unpin", &json!({})).await.refused("agent_unknown");
+    let zero = json!({"digest": Digest::zero()});
+    op.post("/v1/agents/writer/pin", &zero).await.refused("agent_unknown");
+    alice.post("/v1/agents/writer/disable", &zero).await.refused("agent_unknown");
+
+    let log: Value = world.admin.get("/v1/agents/writer/log").await.ok();
+    let told: Vec<&str> =
+        log.as_array().unwrap().iter().map(|r| r["event"]["kind"].as_str().unwrap()).collect();
+    assert_eq!(told, ["registered", "registered", "pinned", "disabled", "enabled", "unpinned"]);
+}
+
+#[tokio::test]
+async fn somebody_elses_name_is_not_to_be_had() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let bob = world.key("bob", &[Role::Submitter]).await;
+    let eve = world.key_in("evil", "eve", &[Role::Submitter]).await;
+    register(&alice, "writer", "acme", 1).await.ok::<AgentRegistered>();
+    let common = signed(&manifest("common"), None, 9);
+    world.admin.post("/v1/agents/global", &common).await.ok::<AgentRegistered>();
+    alice.post("/v1/agents/global", &common).await.refused("forbidden");
+    register(&bob, "writer", "acme", 2).await.refused("agent_taken");
+    register(&eve, "writer", "evil", 3).await.refused("agent_taken");
+    register(&alice, "common", "acme", 1).await.refused("agent_taken");
+    let taken = signed(&manifest("writer"), None, 9);
+    world.admin.post("/v1/agents/global", &taken).await.refused("agent_taken");
+    register(&world.admin, "writer", "acme", 9).await.ok::<AgentRegistered>();
+    for reserved in ["backend", "coordinator", "plan", "admin", "devfactoryd", "global"] {
+        let body = json!({"manifest": manifest(reserved), "public_key": "", "signature": ""});
+        alice.post("/v1/agents", &body).await.refused("invalid_agent");
+    }
+
+    assert_eq!(names(&eve).await, ["common"]);
+    for path in ["", "/log"] {
+        eve.get(&format!("/v1/agents/writer{path}")).await.refused("agent_unknown");
+    }
+    eve.post("/v1/agents/writer/disable", &json!({})).await.refused("agent_unknown");
+    eve.post("/v1/agents/common/disable", &json!({})).await.refused("forbidden");
+    bob.post("/v1/agents/writer/disable", &json!({})).await.refused("forbidden");
+    alice.get("/v1/agents/nobody").await.refused("agent_unknown");
+    alice.get("/v1/agents/Not%20A%20Name").await.refused("agent_unknown");
+    let mut job = plain();
+    job["plan"] = json!({"summary": "s", "tasks": [{"slug": "a", "role": "backend", "title": "t",
+        "instructions": "i", "paths": ["a"], "agent": "writer"}]});
+    let told = eve.post("/v1/jobs", &job).await.refused("invalid_job");
+    assert!(told.errors[0].contains("not registered here"), "{told}");
+}
+
+#[tokio::test]
+async fn a_registration_is_its_registrants() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let good = signed(&manifest("writer"), Some("acme"), 1);
+    let broken = |field: &str, value: Value| {
+        let mut body = good.clone();
+        *body.pointer_mut(field).unwrap() = value;
+        body
+    };
+    let another = signed(&manifest("other"), Some("acme"), 1);
+    for body in [
+        broken("/signature", json!("00".repeat(64))),
+        broken("/signature", json!("x")),
+        broken("/signature", another["signature"].clone()),
+        broken("/public_key", json!("")),
+        broken("/public_key", signed(&manifest("writer"), Some("acme"), 2)["public_key"].clone()),
+        broken("/manifest/prompt", json!("Work otherwise.")),
+        signed(&manifest("writer"), Some("evil"), 1),
+        signed(&manifest("writer"), None, 1),
+    ] {
+        alice.post("/v1/agents", &body).await.refused("signature_invalid");
+    }
+    assert_eq!(names(&alice).await, Vec::<String>::new(), "nothing was registered");
+    alice.post("/v1/agents", &good).await.ok::<AgentRegistered>();
+
+    register(&alice, "second", "acme", 2).await.refused("signature_invalid");
+    alice.delete("/v1/signers/alice").await.refused("forbidden");
+    world.admin.delete("/v1/signers/nobody").await.refused("not_found");
+    world.admin.delete("/v1/signers/alice?tenant=other").await.refused("not_found");
+    world.admin.delete("/v1/signers/alice").await.done();
+    register(&alice, "second", "acme", 2).await.ok::<AgentRegistered>();
+    register(&alice, "third", "acme", 1).await.refused("signature_invalid");
+}
+
+#[tokio::test]
+async fn every_fault_of_a_manifest_is_told_at_once() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let mut bad = manifest("writer");
+    bad["tools"] = json!(["fly", "propose_plan"]);
+    bad["prompt"] = json!("");
+    bad["limits"]["steps"] = json!(0);
+    bad["network"] = json!(true);
+    bad["paths"] = json!(["../x"]);
+    let body = json!({"manifest": bad, "public_key": "", "signature": ""});
+    let told = alice.post("/v1/agents", &body).await.refused("invalid_agent");
+    assert_eq!(told.code, ErrorCode::InvalidAgent);
+    assert_eq!(told.errors.len(), 7, "{told}");
+    alice
+        .post("/v1/agents", &json!({"manifest": [], "public_key": "", "signature": ""}))
+        .await
+        .refused("invalid_agent");
+    alice.post("/v1/agents", &json!({})).await.refused("invalid_request");
+    let huge = json!({"manifest": {"prompt": "x".repeat(600_000)}, "public_key": "", "signature": ""});
+    alice.post("/v1/agents", &huge).await.refused("body_too_large");
+}
