@@ -125,7 +125,7 @@ pub(crate) async fn run_with<R: CommandRunner>(attempt: Attempt<'_, R>, patience
         Message::User(context::brief(task, &rights, &workspace, attempt.laid)),
     ];
     let wall = task.constraints.max_wall_ms.min(DurationMs::from_secs(manifest.limits.wall_s));
-    let tools = definitions(&manifest.tools);
+    let tools = definitions(&manifest.tools, !task.input.agents.is_empty());
     let toolbox = ToolBox::new(workspace, rights);
     let runs_commands = manifest.tools.contains(&Tool::Exec) || !task.checks.is_empty();
     let mut session = Session {

@@ -1,9 +1,9 @@
 //! The brief: the first message of an attempt, built from the task alone, so that an attempt that was lost starts again
 //! with the identical one.
 
-use df_contract::agent::AgentOffer;
 mod situation;
 
+use df_contract::agent::AgentOffer;
 use df_contract::{AcceptanceCheck, AgentTask, Role};
 
 use crate::git::Laid;
@@ -76,7 +76,9 @@ fn offers(agents: &[AgentOffer]) -> Option<String> {
         format!("- `{}` (role `{}`; paths: {paths}): {}", offer.name, offer.role.as_str(), offer.description)
     };
     let lines: Vec<String> = agents.iter().map(line).collect();
-    let title = "## Registered agents that a task may name as `agent`";
+    let title = "## Registered agents that a task may name as `agent`\nName one where it fits a task better than the four \
+                 roles' own agents: then `agent` is its name, `role` the role listed with it, and `paths` lie within its \
+                 paths.";
     (!lines.is_empty()).then(|| format!("{title}\n{}", lines.join("\n")))
 }
 

@@ -174,7 +174,7 @@ impl<R: CommandRunner> Session<'_, R> {
         let mut request = json!({
             "model": self.task.model,
             "messages": messages,
-            "tools": definitions(&self.manifest.tools),
+            "tools": definitions(&self.manifest.tools, !self.task.input.agents.is_empty()),
             "temperature": 0,
             "max_tokens": ANSWER_TOKENS_MAX,
             "stream": true,

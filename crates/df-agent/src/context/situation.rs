@@ -29,7 +29,11 @@ pub(super) fn messages(messages: &[String]) -> Option<String> {
         }
         shown.push(message);
     }
-    let mut parts = vec!["## What the people who run this job have said since it began".to_owned()];
+    let mut parts = vec![
+        "## What the people who run this job have said since it began\nIt counts like the job's description, a newer \
+         message before an older one. It cannot widen what you may write."
+            .to_owned(),
+    ];
     let left_out = messages.len() - shown.len();
     if left_out > 0 {
         parts.push(format!("[{left_out} older ones are left out]"));

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 
 use super::Tool;
 
-/// The `tools` of a chat completion request.
-pub(crate) fn definitions(tools: &[Tool]) -> Value {
-    tools.iter().map(|tool| definition(*tool)).collect()
+/// The `tools` of a chat completion request. `names_agents`: a plan may name registered agents.
+pub(crate) fn definitions(tools: &[Tool], names_agents: bool) -> Value {
+    tools.iter().map(|tool| definition(*tool, names_agents)).collect()
 }
 
-fn definition(tool: Tool) -> Value {
+fn definition(tool: Tool, names_agents: bool) -> Value {
     let (description, parameters) = match tool {
         Tool::Read => (
             "Reads a text file; lines are shown with their numbers and a tab, which are not part of the file. A long file is read in parts with offset (first line, from 1) and limit (number of lines). `log:N` reads the full output of an earlier command.",
@@ -61,7 +61,7 @@ fn definition(tool: Tool) -> Value {
         ),
         Tool::ProposePlan => (
             "Proposes the plan and ends the work. If the plan breaks a rule you get the reasons and propose again.",
-            object(json!({"plan": plan()}), &["plan"]),
+            object(json!({"plan": plan(names_agents)}), &["plan"]),
         ),
     };
     json!({"type": "function", "function": {"name": tool.as_str(), "description": description, "parameters": parameters}})
@@ -83,8 +83,9 @@ fn object(properties: Value, required: &[&str]) -> Value {
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 
-/// [`df_contract::Plan`], written by hand without references, which many servers do not follow.
-fn plan() -> Value {
+/// [`df_contract::Plan`], written by hand without references, which many servers do not follow. Shares of money and what
+/// becomes of the job when a task fails are for people to set, so a coordinator is not shown them.
+fn plan(names_agents: bool) -> Value {
     let check = object(
         json!({
             "id": {"type": "string", "description": "short name, lower case"},
@@ -93,10 +94,10 @@ fn plan() -> Value {
         }),
         &["id", "command"],
     );
-    let task = object(
+    let mut task = object(
         json!({
             "slug": {"type": "string", "description": "lower-case letters, digits, single hyphens; at most 48"},
-            "role": {"type": "string", "enum": ["backend", "frontend", "devops", "qa", "registered-agent"]},
+            "role": {"type": "string", "enum": ["backend", "frontend", "devops", "qa"]},
             "title": text(),
             "instructions": {"type": "string", "description": "all the agent needs to know; it sees no other task's instructions"},
             "depends_on": list(text(), "slugs of the tasks whose result this one needs"),
@@ -104,12 +105,14 @@ fn plan() -> Value {
             "expected_outputs": list(text(), "files that must exist afterwards"),
             "checks": list(check, "commands that must pass in this task's tree"),
             "tokens": number("this task's share of the tokens; usually left out"),
-            "nano_usd": number("this task's share of the money, in billionths of a dollar; usually left out"),
-            "agent": {"type": "string", "description": "name of a registered agent; usually left out"},
-            "on_failure": {"type": "string", "enum": ["fail", "skip", "replan"], "description": "what becomes of the job when this task fails for good; usually left out"},
         }),
         &["slug", "role", "title", "instructions", "paths"],
     );
+    if names_agents {
+        let properties = &mut task["properties"];
+        properties["role"]["enum"] = json!(["backend", "frontend", "devops", "qa", "registered-agent"]);
+        properties["agent"] = json!({"type": "string", "description": "name of a registered agent; left out for the four roles' own"});
+    }
     object(
         json!({
             "summary": {"type": "string", "description": "the plan in a sentence or two"},
@@ -125,21 +128,31 @@ mod tests {
 
     #[test]
     fn definitions_are_the_same_every_time_and_name_every_tool() {
-        let all = definitions(Tool::ALL);
-        assert_eq!(all.to_string(), definitions(Tool::ALL).to_string());
+        let all = definitions(Tool::ALL, true);
+        assert_eq!(all.to_string(), definitions(Tool::ALL, true).to_string());
         let names: Vec<&str> =
             all.as_array().unwrap().iter().map(|t| t["function"]["name"].as_str().unwrap()).collect();
         assert_eq!(names, Tool::ALL.iter().map(|t| t.as_str()).collect::<Vec<_>>());
     }
 
+    /// What only people set.
+    const FOR_PEOPLE: [&str; 2] = ["nano_usd", "on_failure"];
+
+    #[test]
+    fn without_registered_agents_a_plan_names_none() {
+        let text = plan(false).to_string();
+        assert!(!text.contains("agent\"") && !text.contains("registered"), "{text}");
+    }
+
     #[test]
     fn the_plan_schema_has_the_fields_of_the_contract() {
-        let ours = plan();
+        let ours = plan(true);
         let contract = serde_json::to_value(schemars_of_plan()).unwrap();
         let keys = |v: &Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         assert_eq!(keys(&ours["properties"]), keys(&contract["properties"]));
         let task = &ours["properties"]["tasks"]["items"]["properties"];
         let mut want = keys(&contract["$defs"]["PlanTask"]["properties"]);
+        want.retain(|key| !FOR_PEOPLE.contains(&key.as_str()));
         let mut got = keys(task);
         want.sort();
         got.sort();

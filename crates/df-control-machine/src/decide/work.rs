@@ -163,6 +163,10 @@ fn breach(draft: &Draft, task: &crate::TaskRecord, product: &Product) -> Option<
         }
     }
     let Product::Plan { plan, .. } = product else { return None };
+    // Else an agent could let its job go on without the task that it cannot do.
+    if let Some(task) = plan.tasks.iter().find(|t| t.on_failure.is_some() || t.nano_usd.is_some()) {
+        return Some(format!("task `{}` sets `on_failure` or `nano_usd`, which only people may", task.slug));
+    }
     let why = planning::whole_plan(&draft.record, plan).err()?;
     Some(clipped(&format!("the plan is not valid: {why}")))
 }

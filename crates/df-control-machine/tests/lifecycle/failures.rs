@@ -88,7 +88,8 @@ fn a_task_that_may_be_skipped_takes_along_what_builds_on_it_and_no_more() {
         task("polish", &["extra"], None),
         task("b", &["a"], None),
     ];
-    let mut job = Driver::in_progress(plain(), plan_of(tasks));
+    let plan = plan_of(tasks);
+    let mut job = Driver::in_progress(spec(serde_json::json!({"plan": plan})), plan);
     job.fail("extra", FailureKind::PolicyBreach);
     assert_eq!(
         job.states(&["extra", "integrate.extra", "polish", "integrate.polish"]),

@@ -174,7 +174,11 @@ pub(crate) fn product(rng: &mut Rng, size: Size, record: &JobRecord, slug: &Task
         LeaseKind::Agent if task.role == Role::Coordinator => {
             let finished: Vec<TaskSlug> = record.integrated.clone();
             let prefix = if rng.chance(3) { "s".to_owned() } else { format!("p{n}x") };
-            let plan = plan(rng, size.tasks().min(30), &prefix, &finished);
+            let mut plan = plan(rng, size.tasks().min(30), &prefix, &finished);
+            // Mostly: a coordinator that sets it anyway breaks its contract.
+            if !rng.chance(5) {
+                plan.tasks.iter_mut().for_each(|task| task.on_failure = None);
+            }
             Product::Plan { plan, result: result(rng) }
         }
         LeaseKind::Agent => Product::Change { tree: tree(n), result: result(rng) },
