@@ -3,7 +3,8 @@
 use df_contract::api::Spend;
 use df_contract::task::Product;
 use df_contract::{AttemptOutcome, ErrorCode, FailureKind, LeaseKind, NanoUsd, TaskState, Tokens};
-use df_control_machine::{Breaker, BreakerEvent, CommandBody, Rejection, ReturnCause};
+use df_control_machine::place::Line;
+use df_control_machine::{Breaker, BreakerEvent, CommandBody, Rejection, ReturnCause, TaskRecord};
 
 use crate::shapes;
 use crate::world::{Held, World};
@@ -202,9 +203,11 @@ impl World {
                 }
             }
             _ => {
-                let ready =
-                    self.jobs[job].record.tasks.get(&slug).is_some_and(|t| t.state == TaskState::Ready);
-                if ready {
+                // What stands in line is offered; nothing else may be claimed.
+                let record = &self.jobs[job].record;
+                let stands = |t: &TaskRecord| Line::of(record).has(t) && t.not_before <= deadline;
+                let merge = |t: &TaskRecord| t.kind == LeaseKind::Integrate && t.state == TaskState::Ready;
+                if record.tasks.get(&slug).is_some_and(|t| stands(t) || merge(t)) {
                     return;
                 }
                 CommandBody::Claim { slug, session, attempt, deadline }

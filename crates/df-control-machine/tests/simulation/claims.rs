@@ -3,10 +3,9 @@
 use std::convert::Infallible;
 
 use df_contract::agent::Runtime;
-use df_contract::{JobState, LeaseKind, Role, SandboxTier, TaskState, TenantId, Timestamp, WorkerClass};
-use df_control_machine::schedule::{
-    Candidate, Needs, Round, Rules, Runner, Running, Worker, longest_wait, pick, urgency,
-};
+use df_contract::{LeaseKind, SandboxTier, TaskState, TenantId, Timestamp, WorkerClass};
+use df_control_machine::place::{self, Line};
+use df_control_machine::schedule::{Candidate, Round, Rules, Running, Worker, longest_wait, pick, urgency};
 use df_control_machine::step::over_budget;
 use df_control_machine::{CommandBody, JobRecord, TaskRecord};
 
@@ -59,41 +58,12 @@ pub(crate) fn workers(rng: &mut Rng) -> Vec<Worker> {
     workers
 }
 
-/// The state of a job in which a task may be worked on.
-fn stage(task: &TaskRecord) -> JobState {
-    match task.kind {
-        LeaseKind::Intake => JobState::GovernanceAnalysis,
-        LeaseKind::Agent if task.role == Role::Coordinator => JobState::TaskPlanning,
-        LeaseKind::Agent | LeaseKind::Integrate => JobState::InProgress,
-        LeaseKind::Validate => JobState::Validating,
-        LeaseKind::Deliver => JobState::Deployable,
-    }
-}
-
-fn runner(record: &JobRecord, task: &TaskRecord) -> Option<Runner> {
-    let assigned = record.agent_of(task);
-    let assigned = assigned.map(|a| Runner { runtime: a.runtime, agent: a.name.clone() });
-    assigned.or_else(|| Runner::builtin(task.role)).filter(|_| task.kind == LeaseKind::Agent)
-}
-
-fn needs(record: &JobRecord, task: &TaskRecord) -> Needs {
-    let tier = record.decision.as_ref().map(|d| d.obligations.min_tier);
-    let agent = task.kind == LeaseKind::Agent;
-    let runs = agent || matches!(task.kind, LeaseKind::Integrate | LeaseKind::Validate);
-    Needs {
-        kind: task.kind,
-        runner: runner(record, task),
-        labels: if agent { record.spec.labels.clone() } else { Default::default() },
-        min_tier: tier.filter(|_| runs),
-    }
-}
-
 fn candidate(record: &JobRecord, task: &TaskRecord) -> Candidate {
     Candidate {
         job: record.id,
         slug: task.slug.clone(),
         tenant: record.tenant.clone(),
-        needs: needs(record, task),
+        needs: place::needs(record, task),
         urgency: urgency(record.created_at, record.spec.deadline, record.priority),
         rank: task.rank,
     }
@@ -106,9 +76,13 @@ impl World {
     }
 
     fn candidates(&self, now: Timestamp) -> Vec<Candidate> {
-        let ready = self.tasks_in(TaskState::Ready);
-        let open = ready.filter(|(r, t)| r.state == stage(t) && t.not_before <= now);
-        open.map(|(r, t)| candidate(r, t)).collect()
+        let mut open = Vec::new();
+        for record in self.jobs.iter().map(|job| &job.record) {
+            let line = Line::of(record);
+            let due = record.tasks.values().filter(|t| line.has(t) && t.not_before <= now);
+            open.extend(due.map(|task| candidate(record, task)));
+        }
+        open
     }
 
     fn running(&self) -> Running {

@@ -19,6 +19,8 @@ use crate::{chaos::Fate, claims};
 const MAX_STEPS: usize = 16;
 /// Rounds in which every job must end once nobody disturbs it, beside those its tasks need.
 const MAX_ROUNDS: usize = 400;
+/// Longest sleep while nothing can be done: longer than anything that the clock was ever put forward by.
+const MAX_IDLE_MS: u64 = 864_000_000;
 
 pub(crate) struct Job {
     pub(crate) record: JobRecord,
@@ -279,7 +281,7 @@ impl World {
                 return;
             }
             let after: u64 = self.jobs.iter().map(|j| j.record.version).sum();
-            idle_ms = if after == before { idle_ms * 2 } else { 30_000 };
+            idle_ms = if after == before { (idle_ms * 2).min(MAX_IDLE_MS) } else { 30_000 };
             self.clock += idle_ms;
         }
         let left: Vec<_> =
