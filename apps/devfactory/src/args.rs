@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+mod agents;
+pub(crate) use agents::{AgentsCommand, VersionArgs};
+
 /// Governance-first infrastructure for autonomous software development.
 #[derive(Debug, Parser)]
 #[command(name = "devfactory", version, about)]
@@ -111,6 +114,11 @@ pub(crate) enum Command {
     Keys {
         #[command(subcommand)]
         command: KeysCommand,
+    },
+    /// Check, register, list, switch and pin agents.
+    Agents {
+        #[command(subcommand)]
+        command: AgentsCommand,
     },
     /// Say what is missing on this machine or in this installation, and how to get it.
     Doctor {

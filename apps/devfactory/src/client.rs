@@ -60,6 +60,11 @@ impl Client {
         self.json(self.send(request).await?).await
     }
 
+    /// A request whose answer has no body.
+    pub(crate) async fn order<B: Serialize + ?Sized>(&self, path: &str, body: &B) -> anyhow::Result<()> {
+        self.send(self.request(Method::POST, path).json(body)).await.map(|_| ())
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
         self.send(self.request(Method::DELETE, path)).await.map(|_| ())
     }

@@ -1,5 +1,6 @@
 //! One module per group of commands.
 
+pub(crate) mod agents;
 pub(crate) mod artifacts;
 pub(crate) mod ask;
 pub(crate) mod audit;

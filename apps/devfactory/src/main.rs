@@ -8,6 +8,7 @@ mod commands;
 mod job_file;
 mod output;
 mod render;
+mod signing_key;
 mod stack;
 mod watch;
 
@@ -55,6 +56,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<std::process::ExitCode> {
         Command::Tasks { command } => commands::tasks::tasks(&cli, command).await?,
         Command::Artifacts { job, out } => commands::artifacts::artifacts(&cli, job, out.as_deref()).await?,
         Command::Keys { command } => commands::keys::keys(&cli, command).await?,
+        Command::Agents { command } => commands::agents::agents(&cli, command).await?,
         Command::Doctor { data_dir } => return commands::doctor::doctor(&cli, data_dir.as_deref()).await,
         Command::Audit { command: AuditCommand::Verify { data_dir, file } } => {
             return commands::audit::verify(&cli, data_dir.as_deref(), file.as_deref());

@@ -131,3 +131,37 @@ fn a_command_without_a_key_or_a_daemon_says_which() {
     let told = problem(&devfactory(&["--json", "--url", &url, "--api-key", "dfk_x", "list"]));
     assert_eq!(told.code, ErrorCode::DaemonUnreachable);
 }
+
+#[test]
+fn the_agents_that_ship_as_examples_are_valid_and_a_bad_one_is_told_every_fault() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/agents");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let dir = entry.unwrap().path();
+        let done = devfactory(&["agents", "check", dir.to_str().unwrap()]);
+        assert!(done.status.success(), "{}: {done:?}", dir.display());
+        seen += 1;
+    }
+    assert!(seen >= 2, "there are examples");
+
+    let dir = tempfile::tempdir().unwrap();
+    let document = "name = \"qa\"\nrole = \"qa\"\nruntime = \"builtin\"\ntools = [\"fly\"]\nprompt = \"x\"\n\
+                    paths = [\"../x\"]\ncolour = 1\n[limits]\nsteps = 0\nwall_s = 1\n";
+    std::fs::write(dir.path().join("agent.toml"), document).unwrap();
+    let told = problem(&devfactory(&["--json", "agents", "check", dir.path().to_str().unwrap()]));
+    assert_eq!(told.code, ErrorCode::InvalidAgent);
+    let wanted = [
+        "prompt.md, not in",
+        "prompt.md cannot",
+        "colour",
+        "`qa`",
+        "limits.steps",
+        "`fly`",
+        "`finish`",
+        "../x",
+    ];
+    for says in wanted {
+        assert!(told.errors.iter().any(|error| error.contains(says)), "{says}: {told:?}");
+    }
+    assert_eq!(told.errors.len(), wanted.len(), "{told:?}");
+}
