@@ -445,3 +445,45 @@ async fn a_change_that_does_not_fit_is_laid_on_top_of_the_branch() {
     assert!(!laid.marked[0].remains(b"a\nB and XX\nc\n"));
     assert!(!laid.marked[1].remains(b"Title\n=======\nyz\n"), "a heading of the file's own");
 }
+
+/// Lines end as Windows ends them, there are more conflicts than fit git's answer, and one side quotes markers.
+#[tokio::test]
+async fn conflicts_are_found_in_texts_of_any_kind() {
+    let b = Bench::new();
+    let repo = b.repo("repo").await;
+    let many =
+        |line: &str| (0..3_000).map(|n| format!("{line} {n}\nkept {n}\nkept\nkept\n")).collect::<String>();
+    let (one, two, three) = (many("base"), many("ours"), many("theirs"));
+    let quote = "How a conflict looks:\n<<<<<<< job branch  \n=======\t\n";
+    let tree = |text: &str, word: &str| {
+        [
+            ("dos", format!("a\r\n{word}\r\nc\r\n")),
+            ("many", text.to_owned()),
+            ("quote", format!("{quote}{word}\n")),
+            ("no-newline", word.to_owned()),
+        ]
+    };
+    let mut revisions = Vec::new();
+    for (n, (text, word)) in [(&one, "base"), (&two, "ours"), (&three, "theirs")].into_iter().enumerate() {
+        let files = tree(text, word);
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+        let parent = revisions.first().cloned();
+        let tree = b.tree(&format!("m{n}"), &files);
+        revisions.push(commit(&repo, &tree, &format!("m/{n}"), parent.as_ref()).await);
+    }
+    let [base, ours, theirs] = &revisions[..] else { unreachable!() };
+    let out = b.path("out-many");
+    repo.checkout(ours, &out).await.unwrap();
+    let laid = repo.lay(Sides { ours, ancestor: base, theirs, label: "api" }, &out).await.unwrap();
+    let marked: Vec<&str> = laid.marked.iter().map(|m| m.path.as_str()).collect();
+    assert_eq!(marked, ["dos", "many", "no-newline", "quote"]);
+    for marked in &laid.marked {
+        let text = std::fs::read(out.join(&marked.path)).unwrap();
+        assert!(marked.remains(&text), "{}", marked.path);
+    }
+    let many = std::fs::read_to_string(out.join("many")).unwrap();
+    assert_eq!(many.matches("\n>>>>>>> api\n").count(), 3_000);
+    let quoting = &laid.marked[3];
+    assert!(!quoting.remains(format!("{quote}both\n").as_bytes()), "what the text quotes is its own");
+    assert!(quoting.remains(b"How a conflict looks:\n||||||| before both\nx\n"));
+}

@@ -63,12 +63,17 @@ pub struct Laid {
 
 impl Marked {
     fn new(path: &str, label: &str, sides: [&[u8]; 3]) -> Self {
-        let mut markers =
-            vec![format!("<<<<<<< {OURS}"), format!("||||||| {ANCESTOR}"), format!(">>>>>>> {label}")];
-        // A line of equals signs may be a heading of the file's own.
-        let separator = |text: &[u8]| String::from_utf8_lossy(text).lines().any(|line| line == SEPARATOR);
-        if !sides.into_iter().any(separator) {
-            markers.push(SEPARATOR.to_owned());
+        let mut markers = vec![
+            format!("<<<<<<< {OURS}"),
+            format!("||||||| {ANCESTOR}"),
+            SEPARATOR.to_owned(),
+            format!(">>>>>>> {label}"),
+        ];
+        // A line of equals signs may be a heading of the file's own, and a text about conflicts may quote any of them.
+        for side in sides {
+            let side = String::from_utf8_lossy(side);
+            let own: BTreeSet<&str> = side.lines().map(str::trim_end).collect();
+            markers.retain(|marker| !own.contains(marker.as_str()));
         }
         Self { path: path.to_owned(), markers }
     }

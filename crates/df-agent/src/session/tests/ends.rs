@@ -181,10 +181,11 @@ async fn a_coordinator_that_plans_anew_goes_on_from_what_is_finished() {
     assert!(results[1].contains("depends on `web`, which the plan does not have"), "{}", results[1]);
     let brief = server.seen()[0].body["messages"][1]["content"].as_str().unwrap().to_owned();
     for expect in [
-        "## Plan the rest anew\nThe plan before this one stopped: task `web` failed",
-        "- api: The API stands.",
-        "### Not finished, and dropped\n- web: The pages",
-        "## What the people who run this job have said since it began\n\n> No pages, a command line.",
+        "## Plan the rest anew\nThe plan before this one stopped:\n> task `web` failed",
+        "- api:\n> The API stands.",
+        "### Not finished, and dropped\n- web:\n> The pages",
+        "## What the people who run this job have said since it began\nIt counts like the job's description",
+        "\n\n> No pages, a command line.",
     ] {
         assert!(brief.contains(expect), "{expect}\n{brief}");
     }
