@@ -21,7 +21,7 @@ pub const HEARTBEAT_EVERY: DurationMs = DurationMs(5_000);
 /// A worker stops its own work this long before its session would end.
 pub const SELF_FENCE_MARGIN: DurationMs = DurationMs(2_000);
 /// How often the daemon looks for sessions that ended.
-pub const REAP_EVERY: DurationMs = DurationMs(2_000);
+pub const REAP_EVERY: DurationMs = DurationMs(1_000);
 
 /// What kind of work a lease is. Only `trusted` workers get more than `agent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
