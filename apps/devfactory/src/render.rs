@@ -205,6 +205,9 @@ fn tasks(view: &JobView, out: &mut String) {
             task.spend.tokens().0,
             task.spend.nano_usd
         ));
+        if let Some(wait) = &task.waiting_for {
+            out.push_str(&format!("      waits for: {}: {}\n", wait.kind.as_str(), wait.detail));
+        }
         if let Some(failure) = &task.failure {
             out.push_str(&format!("      last failure: {}: {}\n", failure.kind.as_str(), failure.detail));
         }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::task::TreeRef;
+use crate::wire::wire_names;
 use crate::{
     CheckResult, Decision, Digest, DurationMs, FailureKind, JobId, JobSpec, JobState, KeyId, LeaseKind,
     NanoUsd, Plan, Role, TaskSlug, TaskState, TenantId, Timestamp, Tokens, Usage,
@@ -112,11 +113,46 @@ pub struct TaskView {
     /// It failed for good, and the job goes on without it.
     #[serde(default)]
     pub tolerated: bool,
+    /// What keeps a ready task from being claimed, at this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<WaitingView>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<Digest>,
     #[serde(default)]
     pub sandbox_layers: Vec<String>,
 }
+
+/// What a ready task waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WaitingView {
+    pub kind: WaitingKind,
+    pub detail: String,
+}
+
+wire_names!(
+    /// Why a ready task is not claimed.
+    WaitingKind {
+        /// The wait before another attempt is not over.
+        BackOff = "back_off",
+        /// Another change is merged first.
+        Turn = "turn",
+        /// No worker of the wanted class is connected.
+        Worker = "worker",
+        /// No worker's sandbox is strong enough.
+        Tier = "tier",
+        /// No worker runs agents of this runtime.
+        Runtime = "runtime",
+        /// No worker carries the labels.
+        Label = "label",
+        /// A limit on leases is reached.
+        Cap = "cap",
+        /// The agent keeps failing and is not asked for a while.
+        Breaker = "breaker",
+        /// Workers could do it, and have no place free.
+        Place = "place",
+    }
+);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -28,6 +28,7 @@ pub mod step;
 pub mod table;
 pub mod task;
 pub mod tasks;
+pub mod waiting;
 
 pub use breaker::{Breaker, BreakerEvent};
 pub use command::{Actor, Command, CommandBody, Rejection, ReturnCause};

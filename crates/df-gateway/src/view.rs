@@ -112,6 +112,8 @@ fn task_view(task: &TaskRecord) -> TaskView {
         usage: task.output.usage,
         spend: task.spend,
         tolerated: task.tolerated,
+        // What it waits for is not the record's to say.
+        waiting_for: None,
         trace: task.output.trace.clone(),
         sandbox_layers: task.output.sandbox_layers.clone(),
     }

@@ -18,6 +18,7 @@ pub mod proxy;
 pub mod reconcile;
 pub mod report;
 pub mod users;
+mod waiting;
 pub mod work;
 pub mod workers;
 

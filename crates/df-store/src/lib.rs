@@ -34,7 +34,7 @@ pub use row::{
     ClaimRequest, JobFilter, KeyRow, MAX_PAGE, OutboxRow, Outcome, ReapRequest, Reaped, SessionRow, Wall,
 };
 pub use store::Store;
-pub use upkeep::{DueJob, OpenJob};
+pub use upkeep::{DueJob, OpenJob, Pressure};
 
 #[cfg(test)]
 mod tests;

@@ -1,19 +1,30 @@
 //! What reconcilers look for: jobs whose time has come, open jobs in pages, and rows that nobody needs any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use df_contract::{Digest, JobId, TenantId, Timestamp};
+use df_control_machine::Breaker;
 use df_control_machine::due::due_at;
+use df_control_machine::schedule::{Runner, Running};
 
-use crate::row::JobRow;
+use crate::row::{JobRow, SessionRow};
 use crate::rows::Kept;
 use crate::transition::Tx;
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, lease};
 
 /// Where a page of open jobs ended.
 pub type OpenJob = (TenantId, JobId);
 /// Where a page of due jobs ended.
 pub type DueJob = (Timestamp, JobId);
+
+/// What decides whether ready tasks can be claimed.
+#[derive(Debug, Clone, Default)]
+pub struct Pressure {
+    /// With the number of leases each holds.
+    pub sessions: Vec<(SessionRow, u32)>,
+    pub running: Running,
+    pub breakers: BTreeMap<Runner, Breaker>,
+}
 
 /// The part of the rows that reconcilers use.
 pub(crate) trait Upkeep {
@@ -85,6 +96,15 @@ impl Store {
     /// How many jobs have not ended: of one tenant, or of all.
     pub async fn jobs_open_count(&self, tenant: Option<TenantId>) -> Result<u64, StoreError> {
         self.read(move |rows| rows.jobs_open_count(tenant.as_ref())).await
+    }
+
+    /// Sessions with what they hold, leases by what they count for, and breakers, at one moment.
+    pub async fn pressure(&self) -> Result<Pressure, StoreError> {
+        self.read(|rows| {
+            let (sessions, running) = (lease::sessions_with_held(rows)?, rows.running()?);
+            Ok(Pressure { sessions, running, breakers: rows.breakers()? })
+        })
+        .await
     }
 
     /// What of `among` no job names or keeps.

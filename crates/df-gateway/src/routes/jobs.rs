@@ -98,8 +98,16 @@ pub(crate) async fn list(
     Ok(Json(JobPage { jobs, next }))
 }
 
-pub(crate) async fn show(Passed(record): Record) -> Json<JobView> {
-    Json(job_view(&record))
+pub(crate) async fn show(
+    State(gateway): State<Gateway>,
+    Passed(record): Record,
+) -> Result<Json<JobView>, ApiError> {
+    let mut waiting = gateway.orchestrator().waiting(&record).await?;
+    let mut view = job_view(&record);
+    for task in &mut view.tasks {
+        task.waiting_for = waiting.remove(&task.slug);
+    }
+    Ok(Json(view))
 }
 
 #[derive(Debug, Serialize)]

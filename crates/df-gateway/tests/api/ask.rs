@@ -295,3 +295,25 @@ async fn a_retry_is_governed_anew() {
     assert_eq!(alice.job(made.id).await.summary.state, JobState::AwaitingApproval);
     ask(&alice, made.id, "approve", json!({})).await.refused("four_eyes");
 }
+
+/// A submission nobody can work on is taken all the same; the job says what it waits for.
+#[tokio::test]
+async fn a_ready_task_says_what_it_waits_for() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let mut spec = planned();
+    spec["labels"] = json!(["gpu"]);
+    let job = alice.submit(&spec).await;
+    let waits = async |slug: &str| {
+        let view = alice.job(job).await;
+        let task = view.tasks.into_iter().find(|task| task.slug.as_str() == slug).unwrap();
+        task.waiting_for.map(|wait| wait.kind.as_str())
+    };
+    assert_eq!(waits("intake").await, Some("worker"));
+    let player = Player::start(&world).await;
+    assert_eq!(waits("intake").await, Some("place"));
+    player.play().await;
+    assert_eq!(waits("intake").await, None, "it is done");
+    assert_eq!(waits("first").await, Some("label"));
+    assert_eq!(waits("second").await, None, "it is not ready");
+}

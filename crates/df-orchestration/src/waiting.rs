@@ -1,0 +1,45 @@
+//! What the ready tasks of a job wait for.
+
+use std::collections::BTreeMap;
+
+use df_contract::api::WaitingView;
+use df_contract::{TaskSlug, TaskState};
+use df_control_machine::schedule::Worker;
+use df_control_machine::waiting::{Room, waiting_for};
+use df_control_machine::{JobRecord, TaskRecord};
+use df_store::SessionRow;
+
+use crate::{OrchestrationError, Orchestrator};
+
+impl Orchestrator {
+    /// By task. A job without ready tasks costs nothing.
+    pub async fn waiting(
+        &self,
+        record: &JobRecord,
+    ) -> Result<BTreeMap<TaskSlug, WaitingView>, OrchestrationError> {
+        let ready: Vec<&TaskRecord> =
+            record.tasks.values().filter(|task| task.state == TaskState::Ready).collect();
+        if ready.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let (pressure, now) = (self.inner.store.pressure().await?, self.inner.env.now());
+        let live = pressure.sessions.into_iter().filter(|(row, _)| now < row.expires_at);
+        let room = Room {
+            workers: live.map(|(row, held)| (worker(&row), row.capacity.saturating_sub(held))).collect(),
+            rules: self.inner.config.scheduling.clone(),
+            running: pressure.running,
+            breakers: pressure.breakers,
+        };
+        let waits = |task: &TaskRecord| Some((task.slug.clone(), waiting_for(record, task, &room, now)?));
+        Ok(ready.into_iter().filter_map(waits).collect())
+    }
+}
+
+fn worker(row: &SessionRow) -> Worker {
+    Worker {
+        class: row.class,
+        labels: row.labels.clone(),
+        tiers: row.tiers.clone(),
+        runtimes: row.runtimes.clone(),
+    }
+}
