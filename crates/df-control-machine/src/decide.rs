@@ -95,6 +95,10 @@ pub enum AuditBody {
         trees: Vec<TreeRef>,
         trace: Option<Digest>,
     },
+    /// An attempt failed and left a trace. The record keeps only that of the last attempt.
+    Traced {
+        trace: Digest,
+    },
     OutputJudged {
         verdict: Verdict,
         gates: Vec<GateView>,

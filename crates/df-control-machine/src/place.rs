@@ -42,12 +42,15 @@ impl<'a> Line<'a> {
     /// Looks once at every task.
     pub fn of(record: &'a JobRecord) -> Self {
         let merges = || record.tasks.values().filter(|task| task.kind == LeaseKind::Integrate);
-        let next = || {
-            let ready = merges().filter(|task| task.state == TaskState::Ready);
-            ready.min_by_key(|task| (task.not_before, std::cmp::Reverse(task.rank), &task.slug))
-        };
         let busy = merges().any(|task| task.state == TaskState::Leased);
-        Self { record, merge: if busy { None } else { next().map(|task| &task.slug) } }
+        let ready = merges().filter(|task| !busy && task.state == TaskState::Ready);
+        let next = ready.min_by_key(|task| (task.not_before, std::cmp::Reverse(task.rank), &task.slug));
+        Self { record, merge: next.map(|task| &task.slug) }
+    }
+
+    /// For tasks that are no merges: no task is looked at.
+    pub fn without_merges(record: &'a JobRecord) -> Self {
+        Self { record, merge: None }
     }
 
     pub fn state(&self) -> JobState {

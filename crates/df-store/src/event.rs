@@ -55,6 +55,7 @@ pub(crate) fn of(draft: &AuditDraft, actor: &str) -> Option<EventKind> {
         | AuditBody::PlanJudged { .. }
         | AuditBody::PlanAccepted { .. }
         | AuditBody::Produced { .. }
+        | AuditBody::Traced { .. }
         | AuditBody::OutputJudged { .. }
         | AuditBody::Spent { .. }
         | AuditBody::Delivered { .. } => None,

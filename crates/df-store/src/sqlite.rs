@@ -25,6 +25,8 @@ use crate::owner::Engine;
 use crate::rows::{Kept, Rows};
 use lock::DirLock;
 pub(crate) use pool::ReadPool;
+#[cfg(test)]
+pub(crate) use rows::statements;
 
 /// The database's file in the data directory.
 pub(crate) const FILE: &str = "control.db";

@@ -3,6 +3,7 @@
 mod agents;
 pub(crate) mod bench;
 mod cached;
+mod cost;
 mod database;
 mod differential;
 mod faulty;
@@ -50,6 +51,7 @@ macro_rules! conformance {
                 a_wild_progress_number_is_refused,
                 a_panic_undoes_one_operation,
                 a_stale_result_leaves_a_trace_and_nothing_else,
+                the_traces_of_all_attempts_are_kept,
                 events_have_no_gaps,
                 every_version_has_audit_records_that_verify,
                 effects_wait_in_the_outbox,

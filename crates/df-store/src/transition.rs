@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use df_contract::{Digest, JobEventView, JobId};
 use df_control_audit::{Entry, Tip, append};
-use df_control_machine::{AuditDraft, Command, CommandBody, Decided, decide};
+use df_control_machine::{AuditBody, AuditDraft, Command, CommandBody, Decided, decide};
 
 use crate::cache::Cache;
 use crate::claim::tell_breakers;
@@ -105,6 +105,7 @@ fn write(
     let (mut tip, mut event_seq) =
         before.as_ref().map_or_else(|| (Tip::empty(), 0), |row| (row.tip.clone(), row.event_seq));
     let (mut records, mut events) = (Vec::with_capacity(audit.len()), Vec::new());
+    let traces: Vec<Digest> = audit.iter().filter_map(|draft| trace_of(&draft.body)).cloned().collect();
     for draft in audit {
         if let Some(event) = event::of(&draft, &command.actor.name) {
             event_seq += 1;
@@ -120,6 +121,7 @@ fn write(
     if let Some(before) = &before {
         tell_breakers(tx, before, &after, command.at)?;
     }
+    traces.iter().try_for_each(|trace| tx.rows.blob_keep(outcome.job, trace))?;
     records.iter().try_for_each(|record| tx.rows.audit_insert(record))?;
     events.iter().try_for_each(|event| tx.rows.event_insert(event))?;
     effects.iter().try_for_each(|effect| tx.rows.outbox_insert(outcome.job, effect, command.at))?;
@@ -127,6 +129,14 @@ fn write(
     tx.changed.insert(outcome.job);
     tx.events.extend(events);
     Ok(outcome)
+}
+
+/// The trace that a record of the log names: kept for good, though the job's record names only the last one.
+fn trace_of(body: &AuditBody) -> Option<&Digest> {
+    if let AuditBody::Produced { trace, .. } = body {
+        return trace.as_ref();
+    }
+    if let AuditBody::Traced { trace } = body { Some(trace) } else { None }
 }
 
 fn entry(command: &Command, version: u64, draft: AuditDraft) -> Kept<Entry> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use df_contract::api::Spend;
 use df_contract::task::{AgentStatus, Product};
 use df_contract::{
-    AttemptId, AttemptOutcome, CheckResult, FailureKind, JobState, LeaseKind, Role, SessionId, TaskSlug,
-    TaskState, Timestamp,
+    AttemptId, AttemptOutcome, CheckResult, Digest, FailureKind, JobState, LeaseKind, Role, SessionId,
+    TaskSlug, TaskState, Timestamp,
 };
 
 use super::{AuditBody, Draft, failing, planning};
@@ -127,14 +127,37 @@ pub(super) fn report(
     }
     match outcome {
         AttemptOutcome::Succeeded { product } => match breach(draft, draft.task_ref(slug)?, product) {
-            Some(breach) => failing::failed(draft, slug, FailureKind::ContractBreach, &breach, 0),
+            Some(breach) => {
+                failing::failed(draft, slug, FailureKind::ContractBreach, &breach, 0)?;
+                note_trace(draft, slug, trace_of(product));
+                Ok(())
+            }
             None => succeed(draft, slug, product),
         },
         AttemptOutcome::Failed { kind, detail, trace } => {
             if let Some(task) = draft.record.tasks.get_mut(slug) {
                 task.output.trace.clone_from(trace);
             }
-            failing::failed(draft, slug, *kind, &clipped(detail), seed_of(command))
+            failing::failed(draft, slug, *kind, &clipped(detail), seed_of(command))?;
+            note_trace(draft, slug, trace.as_ref());
+            Ok(())
+        }
+    }
+}
+
+/// The trace of an attempt that failed stays the evidence of it, whatever later attempts leave.
+fn note_trace(draft: &mut Draft, slug: &TaskSlug, trace: Option<&Digest>) {
+    let of_agent = draft.record.tasks.get(slug).is_some_and(|task| task.kind == LeaseKind::Agent);
+    if let Some(trace) = trace.filter(|_| of_agent) {
+        draft.note_task(slug, AuditBody::Traced { trace: trace.clone() });
+    }
+}
+
+fn trace_of(product: &Product) -> Option<&Digest> {
+    match product {
+        Product::Plan { result, .. } | Product::Change { result, .. } => result.artefacts.get("trace"),
+        Product::Intake { .. } | Product::Merge { .. } | Product::Gate { .. } | Product::Delivery { .. } => {
+            None
         }
     }
 }

@@ -114,6 +114,7 @@ impl Referee {
             | AuditBody::Voted { .. }
             | AuditBody::PlanAccepted { .. }
             | AuditBody::Produced { .. }
+            | AuditBody::Traced { .. }
             | AuditBody::OutputJudged { .. }
             | AuditBody::Delivered { .. }
             | AuditBody::BudgetRequested { .. }

@@ -65,7 +65,12 @@ impl Upkeep for Memory {
     }
 
     fn blob_keep(&mut self, job: JobId, digest: &Digest) -> Kept<()> {
-        self.kept_blobs.insert((job, digest.clone()));
+        let key = (job, digest.clone());
+        if self.kept_blobs.insert(key.clone()) {
+            self.undoing(move |memory| {
+                memory.kept_blobs.remove(&key);
+            });
+        }
         Ok(())
     }
 

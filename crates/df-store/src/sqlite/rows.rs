@@ -18,6 +18,22 @@ use crate::row::{
 };
 use crate::rows::{Kept, Rows, moved};
 
+/// Statements made by this thread, for the test that they do not grow.
+#[cfg(test)]
+pub(crate) fn statements() -> u64 {
+    STATEMENTS.get()
+}
+
+#[cfg(test)]
+thread_local! {
+    static STATEMENTS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+fn count() {
+    #[cfg(test)]
+    STATEMENTS.set(STATEMENTS.get() + 1);
+}
+
 pub(super) type Read<T> = fn(&Row<'_>) -> rusqlite::Result<T>;
 
 impl Sqlite {
@@ -28,6 +44,7 @@ impl Sqlite {
         params: impl Params,
         read: Read<T>,
     ) -> Kept<Option<T>> {
+        count();
         let run = || self.connection.prepare_cached(sql)?.query_row(params, read).optional();
         run().map_err(failed(what))
     }
@@ -39,6 +56,7 @@ impl Sqlite {
         params: impl Params,
         read: Read<T>,
     ) -> Kept<Vec<T>> {
+        count();
         let run = || -> rusqlite::Result<Vec<T>> {
             self.connection.prepare_cached(sql)?.query_map(params, read)?.collect()
         };
@@ -47,6 +65,7 @@ impl Sqlite {
 
     /// Returns how many rows it touched.
     pub(super) fn write(&self, what: &'static str, sql: &str, params: impl Params) -> Kept<usize> {
+        count();
         let run = || self.connection.prepare_cached(sql)?.execute(params);
         run().map_err(failed(what))
     }

@@ -16,7 +16,7 @@ use df_control_machine::{Actor, Command, CommandBody, JobRecord, Step, next_step
 use tempfile::TempDir;
 
 use super::faulty::{Backend, Fault, Faulty};
-use crate::cache::Cache;
+use crate::cache::{Cache, MAX_CACHED_JOBS};
 use crate::memory::Memory;
 use crate::owner::Owner;
 use crate::sqlite::Sqlite;
@@ -180,6 +180,11 @@ impl Bench {
     pub(crate) fn sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self::on(Store::open_sqlite(dir.path()).unwrap(), Some(dir))
+    }
+
+    /// On a disk that nobody waits for.
+    pub(crate) fn hurried() -> Self {
+        Self::faulty(Backend::Sqlite, MAX_CACHED_JOBS, Fault::default())
     }
 
     /// On an engine that fails as it is told, with a cache of so many jobs.

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use df_contract::api::Spend;
 use df_contract::decision::Verdict;
 use df_contract::lease::{HeldLease, ProgressLine, SESSION_TTL};
+use df_contract::task::Product;
 use df_contract::{
-    Digest, DurationMs, ErrorCode, EventKind, JobId, JobState, KeyId, LeaseKind, Role, TaskState, Timestamp,
-    Tokens, WorkerClass,
+    AttemptOutcome, Digest, DurationMs, ErrorCode, EventKind, FailureKind, JobId, JobState, KeyId, LeaseKind,
+    Role, TaskState, Timestamp, Tokens, WorkerClass,
 };
 use df_control_audit::verify_job;
 use df_control_machine::{Command, CommandBody, Effect, JobRecord, TaskRecord};
@@ -476,6 +477,41 @@ pub(crate) async fn a_stale_result_leaves_a_trace_and_nothing_else(mut bench: Be
     assert_eq!(bench.store.blobs_unnamed(among).await.unwrap(), BTreeSet::from([orphan]));
     let next = bench.claim(session, 1).await.remove(0);
     bench.succeed(&next).await;
+    check_sound(&bench, job).await;
+}
+
+/// Each attempt leaves a trace; the record names the last one, and all are kept.
+pub(crate) async fn the_traces_of_all_attempts_are_kept(mut bench: Bench) {
+    let job = bench.in_progress().await;
+    let session = bench.session(TRUSTED, 8).await;
+    let mut traces = BTreeSet::new();
+    for n in 40..43 {
+        let lease = bench.claim(session, 1).await.remove(0);
+        let mut body = bench.report_body(&lease, n).await;
+        let trace = Digest::of(&[n, 1]);
+        if let CommandBody::Report { outcome, .. } = &mut body {
+            match &mut **outcome {
+                AttemptOutcome::Succeeded { product: Product::Change { result, .. } } if n == 42 => {
+                    result.artefacts.insert("trace".into(), trace.clone());
+                }
+                outcome => {
+                    let kind = FailureKind::CheckFailure;
+                    *outcome =
+                        AttemptOutcome::Failed { kind, detail: "d".into(), trace: Some(trace.clone()) };
+                }
+            }
+        }
+        bench.send(job, "worker", body).await.unwrap();
+        assert!(bench.store.blob_kept(job, trace.clone()).await.unwrap());
+        traces.insert(trace);
+        bench.sleep(DurationMs(14_000));
+        bench.store.session_heartbeat(session, bench.now, vec![]).await.unwrap();
+    }
+    let nobodys = Digest::of(b"nobody's");
+    traces.insert(nobodys.clone());
+    assert_eq!(bench.store.blobs_unnamed(traces).await.unwrap(), [nobodys].into());
+    let audit = bench.store.audit(job).await.unwrap();
+    assert_eq!(audit.iter().filter(|record| record.body["kind"] == "traced").count(), 2);
     check_sound(&bench, job).await;
 }
 
