@@ -199,16 +199,22 @@ fn line(what: &str, size: usize, cost: &Cost, first: &Cost) -> String {
 #[tokio::test]
 #[ignore = "a benchmark: run it by name, in the release profile"]
 async fn per_task() {
+    for (title, bench) in [("synced", Bench::sqlite as fn() -> Bench), ("without syncs", Bench::hurried)] {
+        per_task_of(title, bench).await;
+    }
+}
+
+async fn per_task_of(title: &str, bench: fn() -> Bench) {
     let mut table = "| | transitions a task | statements a task | ratio | writer's CPU a task in us | ratio |\n|---|---|---|---|---|---|\n".to_owned();
     let mut first = None;
     for tasks in [10, 100, 1_000] {
-        let cost = of_tasks(Bench::sqlite(), tasks).await;
+        let cost = of_tasks(bench(), tasks).await;
         table.push_str(&line("tasks in one job", tasks, &cost, first.get_or_insert_with(|| cost.clone())));
     }
     let mut first = None;
     for jobs in [10, 100, 1_000] {
-        let cost = of_jobs(Bench::sqlite(), jobs).await;
+        let cost = of_jobs(bench(), jobs).await;
         table.push_str(&line("jobs of ten tasks", jobs, &cost, first.get_or_insert_with(|| cost.clone())));
     }
-    std::io::stdout().lock().write_all(table.as_bytes()).unwrap();
+    std::io::stdout().lock().write_all(format!("\n{title}\n\n{table}").as_bytes()).unwrap();
 }
