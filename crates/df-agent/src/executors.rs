@@ -6,6 +6,7 @@
 mod agent;
 mod bench;
 mod checks;
+mod clear;
 mod deliver;
 mod intake;
 mod integrate;
@@ -85,7 +86,7 @@ impl Executors {
         clock: Clock,
     ) -> Result<Self, GitError> {
         let attempts = work_dir.join("attempts");
-        clear(&attempts).map_err(GitError::io("clear", &attempts))?;
+        clear_all(&attempts).map_err(GitError::io("clear", &attempts))?;
         // Sources and hidden checks lie here in the clear: no business of other accounts on this machine.
         let mut private = std::fs::DirBuilder::new();
         private.recursive(true).mode(0o700).create(&attempts).map_err(GitError::io("make", &attempts))?;
@@ -143,11 +144,10 @@ impl Executors {
 const CLEAR_TRIES: u32 = 20;
 const CLEAR_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
 
-fn clear(dir: &Path) -> std::io::Result<()> {
+fn clear_all(dir: &Path) -> std::io::Result<()> {
     let mut tries = 0;
     loop {
-        match std::fs::remove_dir_all(dir) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        match clear::remove_tree(dir) {
             Err(_) if tries < CLEAR_TRIES => std::thread::sleep(CLEAR_PAUSE),
             settled => return settled,
         }
@@ -159,18 +159,11 @@ fn clear(dir: &Path) -> std::io::Result<()> {
 const SANDBOX_DIES_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
 
 async fn remove_attempt(dir: &Path) {
-    if remove(dir).await.is_ok() {
+    if clear::remove(dir).await.is_ok() {
         return;
     }
     tokio::time::sleep(SANDBOX_DIES_WITHIN).await;
-    if let Err(error) = remove(dir).await {
+    if let Err(error) = clear::remove(dir).await {
         tracing::warn!(dir = %dir.display(), %error, "attempt directory is left behind until the next start");
-    }
-}
-
-async fn remove(dir: &Path) -> std::io::Result<()> {
-    match tokio::fs::remove_dir_all(dir).await {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use df_contract::{AcceptanceCheck, CheckResult, DurationMs, HiddenCheck, Revision};
 
 use super::bench::Bench;
+use super::clear;
 use super::stop::Stop;
 use crate::git::unpack_tar;
 use crate::runner::{CommandOutcome, CommandRunner};
@@ -26,7 +27,7 @@ pub(super) async fn run_check(
 ) -> Result<CheckResult, Stop> {
     let (copy, _) = bench.checkout(revision, "check").await?;
     let outcome = run_shown(bench, &copy, &check.id, &check.command, check.timeout_ms).await?;
-    tokio::fs::remove_dir_all(&copy).await?;
+    clear::remove(&copy).await?;
     let passed = outcome.passed();
     let mut output_tail = tail(&outcome.output);
     if outcome.timed_out {
@@ -75,7 +76,7 @@ async fn run_unsealed(
     let inside = copy.join(HIDDEN_DIR);
     match tokio::fs::symlink_metadata(&inside).await {
         // Whatever the tree itself keeps under that name must not stand in for the check.
-        Ok(meta) if meta.is_dir() => tokio::fs::remove_dir_all(&inside).await?,
+        Ok(meta) if meta.is_dir() => clear::remove(&inside).await?,
         Ok(_) => tokio::fs::remove_file(&inside).await?,
         Err(_) => {}
     }
@@ -86,7 +87,7 @@ async fn run_unsealed(
         tokio::fs::remove_file(&archive).await?;
     }
     let outcome = run_shown(bench, &copy, &check.id, &check.command, check.timeout_ms).await?;
-    tokio::fs::remove_dir_all(&copy).await?;
+    clear::remove(&copy).await?;
     bench
         .progress
         .note("check", format!("{}: {}", check.id, if outcome.passed() { "passed" } else { "failed" }));
