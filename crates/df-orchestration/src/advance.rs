@@ -8,7 +8,7 @@ use df_control_machine::decide::OUT_OF_BUDGET;
 use df_control_machine::{CommandBody, JobRecord, Step, next_step};
 
 use crate::agents::Roster;
-use crate::cause::root_cause;
+use crate::cause::{out_of_time, root_cause};
 use crate::env::command_id_of;
 use crate::{OrchestrationError, Orchestrator};
 
@@ -112,9 +112,7 @@ impl Orchestrator {
             Step::StartDelivery => CommandBody::StartDelivery,
             Step::Complete => CommandBody::Complete,
             Step::PauseForBudget => CommandBody::Pause { cause: over_budget(record) },
-            Step::FailForTime => {
-                CommandBody::Fail { cause: "the job's deadline or wall-clock budget has passed".to_owned() }
-            }
+            Step::FailForTime => CommandBody::Fail { cause: out_of_time(record) },
             Step::FailForTask => CommandBody::Fail { cause: root_cause(record) },
             Step::Replan => CommandBody::Replan,
         })

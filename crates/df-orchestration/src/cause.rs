@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use df_contract::{FailureKind, TaskState};
+use df_control_machine::task::is_ended;
 use df_control_machine::{FailureNote, JobRecord, TaskRecord};
 
 /// Most lines of the evidence, and most bytes, that the paragraph quotes; the whole is in the attempt's trace.
@@ -38,7 +39,48 @@ pub(crate) fn root_cause(record: &JobRecord) -> String {
         let dropped = named(dropped).map_or(String::new(), |d| format!(", which dropped {d}"));
         let _ = write!(out, " The rest was planned anew {} time(s){dropped}.", record.replans);
     }
+    // The new plan never came: what it was to mend lies deeper than why it did not.
+    if let Some(replan) = &record.replan {
+        let _ = write!(out, " It was to be planned anew because of {}.", evidence(&replan.cause));
+    }
     let _ = write!(out, " What to do: {}.", advice(record, note));
+    out
+}
+
+/// Where a job stood when its time was up, the failure it was busy with, and what can be done.
+pub(crate) fn out_of_time(record: &JobRecord) -> String {
+    let mut out = format!("the job's deadline or wall-clock budget has passed in {}.", record.state);
+    let open = |t: &&TaskRecord| matches!(t.state, TaskState::Ready | TaskState::Leased);
+    let open: Vec<String> = record
+        .tasks
+        .values()
+        .filter(open)
+        .take(MAX_NAMED)
+        .map(|t| format!("`{}` ({}, {} attempt(s))", t.slug, t.state, t.attempts))
+        .collect();
+    if !open.is_empty() {
+        let _ = write!(out, " Not finished: {}.", open.join(", "));
+    }
+    let failures =
+        record.tasks.values().filter(|t| !is_ended(t.state)).filter_map(|t| Some((t, t.failures.last()?)));
+    if let Some((task, failure)) = failures.max_by_key(|(task, _)| task.failures.len()) {
+        let _ = write!(
+            out,
+            " What failed most of it: `{}`, {} time(s), last with {}: {}",
+            task.slug,
+            task.failures.len(),
+            failure.kind.as_str(),
+            evidence(&failure.detail)
+        );
+        if !out.ends_with(['.', '!', '?', '…']) {
+            out.push('.');
+        }
+    }
+    let _ = write!(
+        out,
+        " What to do: give it more time; `devfactory retry {}` begins a new job from what is merged.",
+        record.id
+    );
     out
 }
 
@@ -150,6 +192,29 @@ mod tests {
         );
         assert_eq!(told, want);
         assert!(!told.contains('\n'));
+    }
+
+    #[test]
+    fn a_new_plan_that_never_came_and_time_that_ran_out_name_what_lay_beneath() {
+        let kind = FailureKind::ContractBreach;
+        let note =
+            FailureNote { task: "plan.2".parse().unwrap(), kind, detail: "no plan".to_owned(), attempts: 2 };
+        let mut record = failed(note);
+        record.replans = 1;
+        let cause = "`api`: check_failure: red\nevidence".to_owned();
+        record.replan = Some(df_contract::task::Replan { cause, finished: [].into(), dropped: [].into() });
+        let told = root_cause(&record);
+        assert!(told.contains("planned anew because of `api`: check_failure: red / evidence."), "{told}");
+
+        let slug = "api".parse().unwrap();
+        let api = record.tasks.get_mut(&slug).unwrap();
+        (api.state, api.attempts) = (TaskState::Leased, 2);
+        let detail = "exit 1\nboom".to_owned();
+        api.failures = vec![df_contract::api::FailureView { kind: FailureKind::CheckFailure, detail }];
+        let told = out_of_time(&record);
+        let want = "Not finished: `api` (LEASED, 2 attempt(s)). What failed most of it: `api`, 1 time(s), last with \
+                    check_failure: exit 1 / boom. What to do: give it more time; `devfactory retry job_";
+        assert!(told.contains(want) && !told.contains('\n'), "{told}");
     }
 
     #[test]
