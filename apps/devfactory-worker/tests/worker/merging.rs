@@ -127,3 +127,21 @@ async fn a_conflict_that_is_left_standing_is_no_result() {
     assert_eq!(kind, FailureKind::CheckFailure);
     assert!(detail.contains("conflict markers remain: src/a.py"), "{detail}");
 }
+
+/// More conflicts than one attempt can be asked to resolve: that is the change, not the machine.
+#[tokio::test]
+async fn too_many_conflicts_are_a_breach_and_no_fault_of_the_machine() {
+    let w = World::new().await;
+    let names: Vec<String> = (0..600).map(|n| format!("src/f{n}.py")).collect();
+    let with =
+        |text: &'static str| -> Vec<(&str, &str)> { names.iter().map(|n| (n.as_str(), text)).collect() };
+    let ancestor = w.tree(None, &[("web/w", "w")]).await;
+    let theirs = w.tree(Some(&ancestor), &with("theirs\n")).await;
+    let base = w.tree(Some(&ancestor), &with("ours\n")).await;
+    let mut task = task(&w, &base, Role::Backend, &["src/**"]);
+    let detail = "`api` does not merge".to_owned();
+    task.input.conflict = Some(Conflict { of: "api".parse().unwrap(), theirs, ancestor, detail });
+    let (kind, detail) = w.failure(Work::Agent { task: Box::new(task) }).await;
+    assert_eq!(kind, FailureKind::ContractBreach);
+    assert!(detail.contains("conflicts"), "{detail}");
+}

@@ -60,8 +60,26 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl From<GitError> for Stop {
+    /// A tree beyond the limits is what the work made of it: the same again would come to the same, and it says nothing
+    /// about the machine.
     fn from(error: GitError) -> Self {
-        Stop::failed(FailureKind::Infrastructure, chain(&error))
+        let kind = match &error {
+            GitError::TooLarge { .. } | GitError::UnsafePath(_) | GitError::Submodule(_) => {
+                FailureKind::ContractBreach
+            }
+            GitError::Spawn(_)
+            | GitError::TimedOut { .. }
+            | GitError::Io { .. }
+            | GitError::OutputTooLarge { .. }
+            | GitError::Failed { .. }
+            | GitError::Unexpected { .. }
+            | GitError::Bundle(_)
+            | GitError::RevisionMissing(_)
+            | GitError::NoSingleHead(_)
+            | GitError::Tar(_)
+            | GitError::TarEntry { .. } => FailureKind::Infrastructure,
+        };
+        Stop::failed(kind, chain(&error))
     }
 }
 
