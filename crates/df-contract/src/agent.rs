@@ -19,6 +19,7 @@ pub use check::{
     MAX_AGENT_PATHS, MAX_AGENT_STEPS, MAX_AGENT_WALL_S, MAX_LABELS, MAX_MODELS, MAX_PROMPT_BYTES,
     ManifestError,
 };
+pub(crate) use check::{MAX_LABEL_BYTES, is_label};
 pub use fit::{Absent, AgentMisfit, misfits};
 pub use names::{BUILT_IN, is_reserved};
 pub use seal::{SealError, sign, signed_text};

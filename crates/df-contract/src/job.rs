@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::agent::{MAX_LABEL_BYTES, MAX_LABELS, is_label};
 use crate::{
     AgentName, Digest, DurationMs, FailureKind, JobId, NanoUsd, OnFailure, Plan, PlanError, PlanLimits,
     Revision, Timestamp, Tokens,
@@ -231,6 +232,7 @@ impl JobSpec {
                 limit: MAX_LIST_ITEMS,
             });
         }
+        self.validate_labels(&mut found);
         // A pattern that cannot match would leave open what its author thinks is closed.
         let opens = |p: &&String| !crate::plan::is_tree_pattern(p.trim_end_matches('/'));
         for path in self.protected_paths.iter().filter(opens) {
@@ -261,6 +263,21 @@ impl JobSpec {
             found.extend(plan.validate(limits).into_iter().chain(budget).map(SpecError::Plan));
         }
         if found.is_empty() { Ok(()) } else { Err(found) }
+    }
+
+    /// Labels as a worker can carry them: they end up in what claims look through.
+    fn validate_labels(&self, found: &mut Vec<SpecError>) {
+        if self.labels.len() > MAX_LABELS {
+            found.push(SpecError::TooLarge { field: "labels", got: self.labels.len(), limit: MAX_LABELS });
+        }
+        // As many as may be there are looked at: the others are too many already.
+        for label in self.labels.iter().take(MAX_LABELS).filter(|label| !is_label(label)) {
+            found.push(SpecError::Malformed {
+                field: "labels",
+                text: label.chars().take(MAX_LABEL_BYTES).collect(),
+                want: "a label (lower-case letters, digits, single hyphens, at most 48 bytes)",
+            });
+        }
     }
 
     fn validate_retries(&self, found: &mut Vec<SpecError>) {
@@ -325,6 +342,24 @@ mod tests {
         for (path, fits) in [("src/**", true), (".github/", true), ("[secret", false), ("/etc", false)] {
             let s = spec(serde_json::json!({"protected_paths": [path]})).unwrap();
             assert_eq!(s.validate(&PlanLimits::SUPPLIED).is_ok(), fits, "{path}");
+        }
+    }
+
+    #[test]
+    fn labels_are_those_a_worker_can_carry() {
+        let many: Vec<String> = (0..17).map(|n| format!("l{n}")).collect();
+        let long = "a".repeat(49);
+        for (labels, expect) in [
+            (vec!["gpu", "zone-a"], ""),
+            (vec!["GPU"], "`labels` holds `GPU`"),
+            (vec!["a\nb"], "a label (lower-case"),
+            (vec![long.as_str()], "a label (lower-case"),
+            (many.iter().map(String::as_str).collect(), "`labels` has 17 bytes or items, the limit is 16"),
+        ] {
+            let s = spec(serde_json::json!({"labels": labels})).unwrap();
+            let found = s.validate(&PlanLimits::SUPPLIED).err().unwrap_or_default();
+            let text = found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            assert!(if expect.is_empty() { text.is_empty() } else { text.contains(expect) }, "{text}");
         }
     }
 

@@ -15,8 +15,13 @@ use crate::row::{ClaimRequest, JobRow, SessionRow};
 use crate::rows::Kept;
 use crate::transition::{Tx, apply};
 
-/// Most queues that one claim looks at: tenants, times the different needs of their tasks.
-const MAX_QUEUES: u32 = 4_096;
+/// Most queues of one tenant that a claim reads tasks of: one for each set of needs. Beyond it the tenant's own tasks
+/// wait, and nobody else's.
+const MAX_QUEUES: usize = 1_024;
+/// Most queues of one tenant that a claim looks at, whatever they need.
+const MAX_LOOKED_AT: usize = 16_384;
+/// Queues read at once.
+const QUEUES_PER_READ: u32 = 1_024;
 /// Fewest tasks read of a queue, where there are so many.
 const MIN_PAGE: u32 = 4;
 /// Most times that one claim looks again because what it found could not be had.
@@ -47,14 +52,7 @@ pub(crate) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Kept<Vec<(Arc<Jo
         runtimes: session.runtimes.clone(),
     };
     let fits = |needs: &Needs| request.kinds.contains(&needs.kind) && worker.fits(needs);
-    let mut queues = Vec::new();
-    for name in tx.rows.queues(MAX_QUEUES)? {
-        match queue::parsed(&name) {
-            Some((tenant, needs)) if fits(&needs) => queues.push((name, tenant, needs)),
-            Some(_) => {}
-            None => tracing::error!(queue = name, "a queue is passed over, its name is damaged"),
-        }
-    }
+    let queues = queues_for(tx, &fits, MAX_QUEUES, MAX_LOOKED_AT)?;
     let (taken, passed_over) = (Vec::new(), BTreeSet::new());
     let mut claims = Claims { request, session: &session, wanted, taken, passed_over };
     for _ in 0..MAX_ROUNDS {
@@ -63,6 +61,48 @@ pub(crate) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Kept<Vec<(Arc<Jo
         }
     }
     Ok(claims.taken)
+}
+
+/// The queues that fit, up to `most` of each tenant, of which `in_all` are looked at: what one tenant asks for never
+/// hides the tasks of another.
+pub(crate) fn queues_for(
+    tx: &Tx<'_>,
+    fits: &dyn Fn(&Needs) -> bool,
+    most: usize,
+    in_all: usize,
+) -> Kept<Vec<(String, TenantId, Needs)>> {
+    let (mut found, mut after) = (Vec::new(), String::new());
+    // Of the tenant whose queues come now.
+    let (mut own, mut taken, mut seen) = (None, 0, 0);
+    loop {
+        let page = tx.rows.queues(&after, QUEUES_PER_READ)?;
+        let is_last = page.len() < QUEUES_PER_READ as usize;
+        let mut skip = None;
+        for name in page {
+            after.clone_from(&name);
+            let Some((tenant, needs)) = queue::parsed(&name) else {
+                tracing::error!(queue = name, "a queue is passed over, its name is damaged");
+                continue;
+            };
+            if own.as_ref() != Some(&tenant) {
+                (own, taken, seen) = (Some(tenant.clone()), 0, 0);
+            }
+            if taken >= most || seen >= in_all {
+                skip = Some(queue::past(&tenant));
+                break;
+            }
+            seen += 1;
+            if fits(&needs) {
+                taken += 1;
+                found.push((name, tenant, needs));
+            }
+        }
+        match skip {
+            Some(past) => after = past,
+            None if is_last => return Ok(found),
+            None => {}
+        }
+    }
 }
 
 impl Claims<'_> {

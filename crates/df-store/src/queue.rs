@@ -13,8 +13,8 @@ use crate::rows::Kept;
 
 /// The part of the rows that claims use.
 pub(crate) trait Queues {
-    /// Queues that hold something, in their own order.
-    fn queues(&self, limit: u32) -> Kept<Vec<String>>;
+    /// Queues that hold something and come after `after`, in their own order, which keeps those of a tenant together.
+    fn queues(&self, after: &str, limit: u32) -> Kept<Vec<String>>;
     /// What waits in a queue and whose back-off is over, best first; without the tasks of some jobs.
     fn waiting(
         &self,
@@ -71,6 +71,11 @@ fn name(tenant: &TenantId, needs: &Needs) -> Kept<String> {
     let needs = serde_json::to_string(needs)
         .map_err(|e| StoreError::Row { table: "tasks", why: format!("needs: {e}") })?;
     Ok(format!("{tenant}\n{needs}"))
+}
+
+/// A text that comes after every queue of the tenant, and before those of every other that comes later.
+pub(crate) fn past(tenant: &TenantId) -> String {
+    format!("{tenant}\u{b}")
 }
 
 /// Tenant and needs of a queue.

@@ -21,7 +21,7 @@ pub const MAX_LABELS: usize = 16;
 /// Longest description, name of a model and label, in bytes.
 const MAX_DESCRIPTION_BYTES: usize = 500;
 const MAX_MODEL_BYTES: usize = 200;
-const MAX_LABEL_BYTES: usize = 48;
+pub(crate) const MAX_LABEL_BYTES: usize = 48;
 
 /// One thing wrong with a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -196,10 +196,14 @@ impl AgentManifest {
                 found.push(ManifestError::RepeatedModel(model.clone()));
             }
         }
-        // A label has the form of a name.
-        let bad = |label: &&String| label.len() > MAX_LABEL_BYTES || label.parse::<AgentName>().is_err();
+        let bad = |label: &&String| !is_label(label);
         found.extend(self.sandbox.labels.iter().filter(bad).cloned().map(ManifestError::BadLabel));
     }
+}
+
+/// Whether a worker may carry such a label: it has the form of a name.
+pub(crate) fn is_label(label: &str) -> bool {
+    label.len() <= MAX_LABEL_BYTES && label.parse::<AgentName>().is_ok()
 }
 
 /// Takes out the fields that are not known, and tells of them and of those that are missing.

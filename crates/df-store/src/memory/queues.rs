@@ -27,9 +27,9 @@ impl Memory {
 }
 
 impl Queues for Memory {
-    fn queues(&self, limit: u32) -> Kept<Vec<String>> {
+    fn queues(&self, after: &str, limit: u32) -> Kept<Vec<String>> {
         let names: BTreeSet<String> = self.in_line()?.into_iter().map(|(_, _, place)| place.queue).collect();
-        Ok(names.into_iter().take(limit as usize).collect())
+        Ok(names.into_iter().filter(|name| name.as_str() > after).take(limit as usize).collect())
     }
 
     fn waiting(

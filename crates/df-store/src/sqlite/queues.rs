@@ -15,7 +15,7 @@ use crate::rows::Kept;
 
 /// One step of the index for each queue, however much waits in it.
 const QUEUES: &str = "WITH RECURSIVE queues (queue) AS (
-         SELECT min(queue) FROM tasks WHERE claimable = 1
+         SELECT min(queue) FROM tasks WHERE claimable = 1 AND queue > ?2
          UNION ALL
          SELECT (SELECT min(t.queue) FROM tasks t WHERE t.claimable = 1 AND t.queue > queues.queue)
          FROM queues WHERE queue IS NOT NULL)
@@ -56,8 +56,8 @@ fn held(row: &Row<'_>) -> rusqlite::Result<Held> {
 }
 
 impl Queues for Sqlite {
-    fn queues(&self, limit: u32) -> Kept<Vec<String>> {
-        self.many("listing queues", QUEUES, [limit], |row| row.get(0))
+    fn queues(&self, after: &str, limit: u32) -> Kept<Vec<String>> {
+        self.many("listing queues", QUEUES, params![limit, after], |row| row.get(0))
     }
 
     fn waiting(

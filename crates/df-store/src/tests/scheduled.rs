@@ -8,7 +8,10 @@ use df_contract::lease::{HeldLease, SESSION_TTL, SessionOpen};
 use df_contract::{AttemptOutcome, DurationMs, FailureKind, JobId, WorkerClass};
 use df_control_machine::CommandBody;
 use df_control_machine::breaker::{COOL_OFF, OPEN_AFTER};
-use df_control_machine::schedule::Rules;
+use df_control_machine::schedule::{Needs, Rules};
+
+use crate::claim::queues_for;
+use crate::transition::Tx;
 
 use super::bench::{Bench, submission_of};
 
@@ -29,6 +32,7 @@ on_both!(
     tenants_take_turns_by_their_weights,
     caps_hold_and_what_is_behind_them_is_served,
     labels_place_agent_tasks_and_hold_up_nobody,
+    the_many_queues_of_a_tenant_hide_nobody_elses,
     an_agent_that_keeps_failing_is_shut_off_and_tried_again,
     a_paused_job_leaves_its_queues_and_comes_back,
     priority_moves_what_waits,
@@ -121,6 +125,28 @@ async fn labels_place_agent_tasks_and_hold_up_nobody(mut bench: Bench) {
     bench.succeed(&lease).await;
     let merge = bench.claim(session, 4).await.remove(0);
     assert_eq!((merge.job, merge.slug.as_str()), (special, "integrate.a"), "labels are for agents");
+}
+
+/// Needs of `acme` that differ from job to job, then `beta`, which comes later in every order.
+async fn the_many_queues_of_a_tenant_hide_nobody_elses(mut bench: Bench) {
+    for label in ["a", "b", "c", "d"] {
+        let job = bench.submit_body(submission_of("acme", 0, &[label])).await;
+        let mut able = SessionOpen::plain("able", 4);
+        able.labels = [label.to_owned()].into();
+        bench.bring_in_progress(job, able).await;
+    }
+    waiting(&mut bench, "acme").await;
+    waiting(&mut bench, "beta").await;
+    let look = async |fitting: fn(&Needs) -> bool, most, in_all| {
+        let look = move |tx: &mut Tx<'_>| queues_for(tx, &fitting, most, in_all);
+        let found = bench.store.owner.call(look).await.unwrap();
+        found.iter().map(|(_, tenant, _)| tenant.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let unlabelled: fn(&Needs) -> bool = |needs| needs.labels.is_empty();
+    assert_eq!(look(|_| true, 100, 100).await, "acme acme acme acme acme beta");
+    assert_eq!(look(|_| true, 2, 100).await, "acme acme beta");
+    assert_eq!(look(unlabelled, 2, 100).await, "acme beta", "what does not fit is not counted");
+    assert_eq!(look(unlabelled, 2, 3).await, "beta");
 }
 
 async fn fail(bench: &mut Bench, lease: &HeldLease, kind: FailureKind) {
