@@ -1,7 +1,8 @@
 //! How soon work reaches a worker, over real connections to a daemon on SQLite:
 //!
 //! - *wake to claim*: idle workers wait in long polls; jobs come one by one; from the commit that makes a task ready to
-//!   the answer that hands it out. The limit stated is 50 ms for 99 of 100.
+//!   the answer that hands it out, and from before the submission, which has two commits of its own. The limit stated
+//!   for the first is 50 ms for 99 of 100.
 //! - *dead worker*: workers claim and fall silent; from the last sign of life to the moment another worker has the
 //!   task again. The limit stated is 17 s.
 //!
@@ -133,20 +134,24 @@ impl Bench {
             }
             seen
         });
+        let mut submitted = HashMap::new();
         for _ in 0..jobs {
-            self.submit().await;
+            let before = Instant::now();
+            submitted.insert(self.submit().await, before);
             tokio::time::sleep(GAP).await;
         }
         let ready = tokio::time::timeout(GIVE_UP, ready).await.unwrap().unwrap();
-        let mut waits = Vec::new();
+        let (mut waits, mut whole) = (Vec::new(), Vec::new());
         for _ in 0..jobs {
             let (job, at) = tokio::time::timeout(GIVE_UP, told.recv()).await.unwrap().unwrap();
             waits.push(at.saturating_duration_since(ready[&job][1]));
+            whole.push(at.saturating_duration_since(submitted[&job]));
         }
         for job in ready.keys() {
             self.orchestrator.cancel(&alice(), *job, "measured".to_owned()).await.unwrap();
         }
         report(&format!("wake to claim, {workers} idle workers, {jobs} jobs"), waits, WAKE_LIMIT);
+        report("the same, from before the job is submitted", whole, WAKE_LIMIT);
     }
 
     async fn dead_workers(&self, dead: usize) {
