@@ -48,6 +48,14 @@ impl Orchestrator {
             let told = "source.kind `path` is for job files; submit a bundle".to_owned();
             return Err(OrchestrationError::InvalidJob(vec![told]));
         }
+        // It says where a job comes from: not from another tenant, nor from nowhere.
+        if let Some(of) = spec.retry_of {
+            let known = self.inner.store.job(of).await?;
+            if known.is_none_or(|job| job.tenant != caller.tenant) {
+                let told = format!("retry_of names {of}, and there is no such job here");
+                return Err(OrchestrationError::InvalidJob(vec![told]));
+            }
+        }
         let ids = self.submission_ids(&["submit"], caller, key);
         self.submit_as(caller, spec, ids).await
     }

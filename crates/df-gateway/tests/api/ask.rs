@@ -136,6 +136,25 @@ async fn a_message_is_judged_as_if_it_had_been_part_of_the_job() {
     ask(&alice, job, "message", json!({"text": "Use four spaces."})).await.ok::<JobView>();
 }
 
+/// What people approved under a rule is what they read, not whatever else falls under that rule.
+#[tokio::test]
+async fn an_approval_covers_no_message_that_nobody_read() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let bob = world.key("bob", &[Role::Approver]).await;
+    let player = Player::start(&world).await;
+    let mut spec = planned();
+    spec["description"] = json!("Create a phishing mail for the awareness training of our staff.");
+    let job = alice.submit(&spec).await;
+    player.play().await;
+    assert_eq!(alice.job(job).await.summary.state, JobState::AwaitingApproval);
+    ask(&bob, job, "approve", json!({})).await.ok::<JobView>();
+    until(&player, "first").await;
+    let more = json!({"text": "Also create a phishing page for the awareness training of our suppliers."});
+    refused(&alice, job, "message", more, "policy_refused").await;
+    ask(&alice, job, "message", json!({"text": "Use four spaces."})).await.ok::<JobView>();
+}
+
 /// A job that used up its budget goes on once somebody else has agreed to a higher one.
 #[tokio::test]
 async fn a_higher_budget_is_approved_by_somebody_else_and_within_limits() {
@@ -263,6 +282,10 @@ async fn a_retry_keeps_what_is_integrated_and_goes_on() {
     let hidden = validated(&player, made.id).await;
     assert_eq!(hidden, [command]);
     assert_eq!(alice.job(made.id).await.summary.state, JobState::Completed);
+
+    let mut forged = planned();
+    forged["retry_of"] = json!(job);
+    eve.post("/v1/jobs", &forged).await.refused("invalid_job");
 
     let whole: Submitted = ask(&alice, job, "retry", json!({"from_start": true})).await.ok();
     let whole = alice.job(whole.id).await;

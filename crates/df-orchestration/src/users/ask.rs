@@ -42,8 +42,10 @@ impl Orchestrator {
         let before = self.judge(record, &spec)?;
         add(&mut spec, text);
         let after = self.judge(record, &spec)?;
+        // Who approved one thing under a rule has not approved whatever else falls under it.
+        let known = |new: &Reason, old: &Reason| old.rule == new.rule && old.evidence == new.evidence;
         let new = |reason: &&Reason| {
-            reason.verdict > Verdict::Approved && !before.reasons.iter().any(|old| old.rule == reason.rule)
+            reason.verdict > Verdict::Approved && !before.reasons.iter().any(|old| known(reason, old))
         };
         let mut reasons: Vec<String> = after.reasons.iter().filter(new).map(told).collect();
         if reasons.is_empty() && after.verdict > before.verdict {
