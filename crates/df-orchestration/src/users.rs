@@ -8,10 +8,13 @@ use std::collections::BTreeSet;
 
 use df_contract::api::Submitted;
 use df_contract::{CommandId, JobId, JobSpec, PlanLimits, Role, TenantId};
-use df_control_machine::{Actor, CommandBody, JobRecord};
+use df_control_machine::{Actor, CommandBody, JobRecord, Rejection};
 
 use crate::env::command_id_of;
 use crate::{OrchestrationError, Orchestrator};
+
+/// Most retries of retries that are looked back through.
+const MAX_RETRIES_OF: usize = 64;
 
 /// Who asks, as the gateway has authenticated them.
 #[derive(Debug, Clone)]
@@ -118,8 +121,25 @@ impl Orchestrator {
         job_version: Option<u64>,
         comment: String,
     ) -> Result<JobRecord, OrchestrationError> {
+        if approve {
+            self.not_written_by(caller, job).await?;
+        }
         let body = CommandBody::Vote { approve, roles: caller.roles.clone(), job_version, comment };
         self.steer(caller, job, Role::Approver, body).await
+    }
+
+    /// Whoever wrote what a job retries does not approve it either, whoever asked for the retry.
+    async fn not_written_by(&self, caller: &Caller, job: JobId) -> Result<(), OrchestrationError> {
+        let mut next = self.job(job).await?.spec.retry_of;
+        for _ in 0..MAX_RETRIES_OF {
+            let Some(of) = next else { return Ok(()) };
+            let Some(before) = self.inner.store.job(of).await? else { return Ok(()) };
+            if before.submitter == caller.identity {
+                return Err(Rejection::FourEyes(caller.identity.clone()).into());
+            }
+            next = before.spec.retry_of;
+        }
+        Ok(())
     }
 
     pub async fn pause(

@@ -317,6 +317,13 @@ async fn a_retry_is_governed_anew() {
     player.play().await;
     assert_eq!(alice.job(made.id).await.summary.state, JobState::AwaitingApproval);
     ask(&alice, made.id, "approve", json!({})).await.refused("four_eyes");
+
+    let colleague = world.key("colleague", &[Role::Submitter]).await;
+    let theirs: Submitted = ask(&colleague, job, "retry", json!({})).await.ok();
+    player.play().await;
+    ask(&alice, theirs.id, "approve", json!({})).await.refused("four_eyes");
+    let bob = world.key("bob", &[Role::Approver]).await;
+    ask(&bob, theirs.id, "approve", json!({})).await.ok::<JobView>();
 }
 
 /// A submission nobody can work on is taken all the same; the job says what it waits for.
