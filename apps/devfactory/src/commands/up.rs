@@ -15,6 +15,11 @@ pub(crate) async fn up(args: &UpArgs) -> anyhow::Result<()> {
             stack.daemon_url
         ));
     }
+    if args.stack.base_url.is_none() && args.stack.recording.is_none() {
+        crate::output::line(format_args!(
+            "no model: jobs fail at their first task; start again with --base-url and --model, or with --recording"
+        ));
+    }
     crate::output::line(format_args!("stop with ctrl-c"));
     told_to_stop().await?;
     crate::output::line(format_args!("stopping"));
