@@ -1,5 +1,5 @@
-//! What people ask for: submit, vote, pause, resume, cancel; what they ask of a running job is in [`ask`], trying
-//! again in [`retry`].
+//! What people ask for: submit, vote, pause, resume, cancel; what they ask of a running job is in `ask`, trying
+//! again in `retry`.
 
 mod ask;
 mod retry;

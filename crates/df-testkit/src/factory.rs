@@ -40,6 +40,8 @@ pub struct Setup {
     pub capacity: u32,
     /// Another `bwrap` than the machine's.
     pub bwrap: Option<PathBuf>,
+    /// Workers beside the first, each a process of its own.
+    pub more_workers: u32,
     /// The worker is started by the test itself, or never.
     pub without_worker: bool,
     /// More of the daemon's `[orchestration]` table, in TOML.
@@ -48,7 +50,14 @@ pub struct Setup {
 
 impl Setup {
     pub fn new(model: Model) -> Self {
-        Self { model, capacity: 3, bwrap: None, without_worker: false, orchestration: toml::Table::new() }
+        Self {
+            model,
+            capacity: 3,
+            bwrap: None,
+            more_workers: 0,
+            without_worker: false,
+            orchestration: toml::Table::new(),
+        }
     }
 }
 
@@ -69,6 +78,7 @@ impl Member {
 pub struct TestFactory {
     // Before the directory, so that nothing runs in it any more when it is removed.
     worker: Process,
+    more_workers: Vec<Process>,
     daemon: Process,
     proxy: Process,
     ports: Ports,
@@ -105,13 +115,18 @@ impl TestFactory {
         let proxy = process("devfactory-proxy", with_config(&layout.proxy_config), proxy_env);
         let daemon = process("devfactoryd", daemon_args(&layout), Vec::new());
         let worker = process("devfactory-worker", with_config(&layout.worker_config), Vec::new());
+        let more_workers = (0..setup.more_workers)
+            .map(|n| process("devfactory-worker", with_config(&layout.more_worker_config(n)), Vec::new()))
+            .collect();
         let base = format!("http://127.0.0.1:{}", ports.daemon);
-        let mut factory = Self { worker, daemon, proxy, ports, layout, admin: Api::new(&base, ""), root };
+        let mut factory =
+            Self { worker, more_workers, daemon, proxy, ports, layout, admin: Api::new(&base, ""), root };
         factory.restart(Member::Proxy).await;
         factory.restart(Member::Daemon).await;
         factory.admin = factory.admin.with_key(&read_key(&factory.layout.admin_key));
         if !setup.without_worker {
             factory.restart(Member::Worker).await;
+            factory.more_workers.iter_mut().for_each(Process::start);
         }
         factory
     }
@@ -146,6 +161,27 @@ impl TestFactory {
     /// The API as somebody new.
     pub async fn identity(&self, identity: &str, roles: &[Role]) -> Api {
         self.admin.identity(identity, roles).await
+    }
+
+    /// Starts one more worker, with more in its configuration than the others have.
+    pub fn add_worker(&mut self, more: &toml::Table) {
+        let n = self.more_workers.len() as u32;
+        let config = config::more_worker(&self.layout, n, more);
+        let program = Program {
+            name: "devfactory-worker",
+            path: binary("devfactory-worker"),
+            args: with_config(&config),
+            env: Vec::new(),
+            home: self.root.path().to_owned(),
+        };
+        let mut worker = Process::new(program, &self.layout.logs);
+        worker.start();
+        self.more_workers.push(worker);
+    }
+
+    /// A client with the worker's key, to act as a worker.
+    pub fn as_worker(&self) -> Api {
+        self.admin.with_key(&read_key(&self.layout.worker_key))
     }
 
     fn process(&mut self, member: Member) -> &mut Process {

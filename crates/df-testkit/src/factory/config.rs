@@ -13,7 +13,25 @@ const MODEL: &str = "default";
 pub(super) fn write(layout: &Layout, setup: &Setup, ports: Ports) {
     save(&layout.proxy_config, proxy(layout, &setup.model, ports));
     save(&layout.daemon_config, daemon(layout, &layout.daemon_dir, &setup.orchestration, ports));
-    save(&layout.worker_config, worker(layout, setup, ports));
+    save(&layout.worker_config, worker(layout, setup, ports, &layout.worker_dir));
+    for n in 0..setup.more_workers {
+        let dir = layout.more_worker_dir(n);
+        std::fs::create_dir_all(&dir).expect("a directory of a worker");
+        save(&layout.more_worker_config(n), worker(layout, setup, ports, &dir));
+    }
+}
+
+/// The configuration of one more worker, like the first but for `more`.
+pub(super) fn more_worker(layout: &Layout, n: u32, more: &Table) -> PathBuf {
+    let text = std::fs::read_to_string(&layout.worker_config).expect("the first worker's configuration");
+    let mut file: Table = text.parse().expect("TOML");
+    let dir = layout.more_worker_dir(n);
+    std::fs::create_dir_all(&dir).expect("a directory of a worker");
+    file.insert("work_dir".into(), self::text(&dir));
+    file.extend(more.clone());
+    let path = layout.more_worker_config(n);
+    save(&path, file);
+    path
 }
 
 /// The configuration of a daemon beside the first, kept below `twin`.
@@ -61,11 +79,11 @@ fn daemon(layout: &Layout, data_dir: &Path, more: &Table, ports: Ports) -> Table
     ])
 }
 
-fn worker(layout: &Layout, setup: &Setup, ports: Ports) -> Table {
+fn worker(layout: &Layout, setup: &Setup, ports: Ports, work_dir: &Path) -> Table {
     let mut file = table([
         ("daemon_url", format!("http://127.0.0.1:{}", ports.daemon).into()),
         ("worker_key_file", text(&layout.worker_key)),
-        ("work_dir", text(&layout.worker_dir)),
+        ("work_dir", text(work_dir)),
         ("name", "test-worker".into()),
         ("capacity", i64::from(setup.capacity).into()),
     ]);

@@ -36,6 +36,16 @@ impl Layout {
         layout
     }
 
+    /// The configuration of a worker beside the first.
+    pub(super) fn more_worker_config(&self, n: u32) -> PathBuf {
+        self.worker_config.with_file_name(format!("worker-{n}.toml"))
+    }
+
+    /// Where it works.
+    pub(super) fn more_worker_dir(&self, n: u32) -> PathBuf {
+        self.worker_dir.with_file_name(format!("worker-{n}"))
+    }
+
     /// The seed of the daemon's signing key, in hex.
     pub(super) fn grant_key(&self) -> PathBuf {
         self.daemon_dir.join("grant.key")

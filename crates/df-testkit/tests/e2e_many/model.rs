@@ -1,0 +1,66 @@
+//! The model of the many jobs: does what each task's name says, and keeps count of attempts, as no real model could.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use df_testkit::{Ask, Reply, write_file_task};
+use serde_json::json;
+
+/// Requests that a provider without capacity turns away; more than one attempt is patient for.
+const TURNED_AWAY: usize = 40;
+
+/// Answers for every task by the first word of its slug; the rest write their file.
+pub(crate) fn script() -> impl Fn(&Ask) -> Reply + Send + Sync + 'static {
+    let attempts: Mutex<HashMap<(String, String), usize>> = Mutex::default();
+    move |ask| {
+        let (job, slug) = (title(ask), ask.task());
+        let attempt = {
+            let mut attempts = attempts.lock().unwrap();
+            let count = attempts.entry((job, slug.clone())).or_default();
+            if ask.turn() == 0 {
+                *count += 1;
+            }
+            *count
+        };
+        answer(ask, &slug, attempt)
+    }
+}
+
+fn title(ask: &Ask) -> String {
+    ask.brief().lines().next().unwrap_or_default().to_owned()
+}
+
+fn exec(command: &str) -> Reply {
+    Reply::calls(&[("exec", json!({"command": command}))])
+}
+
+fn answer(ask: &Ask, slug: &str, attempt: usize) -> Reply {
+    let first = attempt == 1;
+    match slug.split(['-', '.']).next().unwrap_or(slug) {
+        // A provider that is away: every request counts as an attempt here, as none is answered.
+        "away" if attempt <= TURNED_AWAY => Reply::error(503, "no capacity"),
+        "refused" if first => Reply::error(400, "this cannot be answered"),
+        "failing" if first => Reply::finish("the check will not pass"),
+        "broken" if first => Reply::raw_call("write", "{\"path\": "),
+        "circling" if first => exec("echo the same"),
+        // One writes a file where the other needs a directory.
+        "clash" if slug == "clash-dir" => match ask.turn() {
+            0 => Reply::write("clash.txt/inner", "this is a directory\n"),
+            _ => Reply::finish("made a directory"),
+        },
+        "clash" => match ask.turn() {
+            0 => Reply::write("clash.txt", "this is a file\n"),
+            _ => Reply::finish("made a file"),
+        },
+        "resolve" => Reply::finish("nothing can be done about it"),
+        // Its check holds only where nobody else has written.
+        "alone" => match ask.turn() {
+            0 => Reply::write("alone.txt", "this is alone\n"),
+            _ => Reply::finish("alone"),
+        },
+        "plan" => {
+            Reply::plan(&json!({"summary": "another way", "tasks": [df_testkit::file_task("instead", &[])]}))
+        }
+        _ => write_file_task(ask),
+    }
+}
