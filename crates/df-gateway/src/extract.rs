@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, refused, unreadable};
-use crate::limits::BODY_TIMEOUT;
+use crate::limits::{BODY_TIMEOUT, MAX_DISCARDED};
 
 /// A JSON body of at most `LIMIT` bytes. No body at all reads as `{}`.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let too_large =
             || refused(ErrorCode::BodyTooLarge, format!("this endpoint takes at most {LIMIT} bytes"));
-        if content_length(request.headers()).is_some_and(|n| n > LIMIT as u64) {
+        if content_length(request.headers()).is_some_and(|n| n > (LIMIT + MAX_DISCARDED) as u64) {
             return Err(too_large());
         }
         let is_json = is_json(request.headers());
@@ -44,18 +44,21 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         .map_err(|e| refused(ErrorCode::InvalidRequest, format!("the JSON body does not fit: {e}")))
 }
 
-/// The whole body, or nothing when it is larger than `limit`.
+/// The whole body, or nothing when it is larger than `limit`: then the rest is read and forgotten, up to a bound. A
+/// connection that is closed while its client still sends loses the answer.
 async fn collect(body: Body, limit: usize) -> Result<Option<Vec<u8>>, ApiError> {
     let mut pieces = body.into_data_stream();
-    let mut bytes = Vec::new();
+    let (mut bytes, mut arrived) = (Vec::new(), 0);
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|_| refused(ErrorCode::InvalidRequest, "the body broke off"))?;
-        if bytes.len() + piece.len() > limit {
-            return Ok(None);
+        arrived += piece.len();
+        if arrived <= limit {
+            bytes.extend_from_slice(&piece);
+        } else if arrived > limit + MAX_DISCARDED {
+            break;
         }
-        bytes.extend_from_slice(&piece);
     }
-    Ok(Some(bytes))
+    Ok((arrived <= limit).then_some(bytes))
 }
 
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {

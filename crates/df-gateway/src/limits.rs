@@ -13,6 +13,8 @@ pub const MAX_SMALL_BYTES: usize = 64 * 1024;
 pub const MAX_PROGRESS_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Largest report of a worker.
 pub const MAX_REPORT_BYTES: usize = 16 * 1024 * 1024;
+/// So much of a JSON body that is too large is read all the same, so that its sender hears why.
+pub const MAX_DISCARDED: usize = 8 * 1024 * 1024;
 /// A JSON body must have arrived by then.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The next piece of a blob must have arrived by then.

@@ -34,10 +34,11 @@ pub enum Fault {
     Vanish,
 }
 
-/// The running worker; it ends with this value.
+/// The running worker.
 #[derive(Debug)]
 pub struct FaultyWorker {
     stop: Arc<AtomicBool>,
+    lanes: tokio::task::JoinSet<()>,
 }
 
 type Fate = dyn Fn(&Lease) -> Fault + Send + Sync;
@@ -53,11 +54,12 @@ impl FaultyWorker {
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let fate: Arc<Fate> = Arc::new(fate);
+        let mut running = tokio::task::JoinSet::new();
         for lane in 0..lanes {
             let mut open = SessionOpen::plain(format!("faulty-{lane}"), 1);
             open.labels = labels.iter().map(|l| (*l).to_owned()).collect();
             let (api, fate, stop) = (api.clone(), Arc::clone(&fate), Arc::clone(&stop));
-            tokio::spawn(async move {
+            running.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     // However a session ends, the next one begins; the daemon may be away.
                     let _ = session(&api, &open, fate.as_ref(), &stop).await;
@@ -65,13 +67,20 @@ impl FaultyWorker {
                 }
             });
         }
-        Self { stop }
+        Self { stop, lanes: running }
     }
-}
 
-impl Drop for FaultyWorker {
-    fn drop(&mut self) {
+    /// Takes nothing more, and gives back what it keeps. What it stalls or has left goes back in its own time.
+    pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until every session has ended; panics when one met what it must not meet.
+    pub async fn ended(mut self) {
+        self.stop();
+        while let Some(lane) = self.lanes.join_next().await {
+            lane.expect("a session of the worker that fails");
+        }
     }
 }
 

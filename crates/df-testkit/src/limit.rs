@@ -19,6 +19,9 @@ impl Limit {
     /// Until everything has ended that was disturbed over and over.
     pub const TORTURE: Limit = Limit { name: "TORTURE", time: Duration::from_secs(1_500) };
 
+    /// Until a job of a thousand tasks ends.
+    pub const MANY_TASKS: Limit = Limit { name: "MANY_TASKS", time: Duration::from_secs(7_200) };
+
     pub const fn time(self) -> Duration {
         self.time
     }

@@ -12,9 +12,6 @@ use serde_json::{Value, json};
 /// Just over what the daemon takes as a job.
 const OVERSIZED: usize = 9 * 1024 * 1024;
 
-/// How often a request without an answer is sent again.
-const RESENT: usize = 20;
-
 fn quiet() -> Setup {
     Setup { without_worker: true, ..Setup::new(Model::Nobody) }
 }
@@ -73,14 +70,7 @@ fn job_files_with_mistakes_are_refused_before_anything_is_sent() {
 
 async fn refusal(api: &Api, method: Method, path: &str, body: Vec<u8>) -> Problem {
     let headers = [("content-type", "application/json")];
-    // A daemon that refuses a large body before its end closes the connection; the answer may then be lost on its way.
-    let mut answer = api.raw(method.clone(), path, &headers, body.clone()).await;
-    for _ in 0..RESENT {
-        if answer.is_err() {
-            answer = api.raw(method.clone(), path, &headers, body.clone()).await;
-        }
-    }
-    let (status, body) = answer.unwrap();
+    let (status, body) = api.raw(method, path, &headers, body).await.unwrap();
     let problem: Problem = serde_json::from_slice(&body)
         .unwrap_or_else(|e| panic!("{status} {e}: {}", String::from_utf8_lossy(&body)));
     assert_eq!(problem.status, status);
