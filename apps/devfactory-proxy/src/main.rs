@@ -9,7 +9,6 @@ use clap::Parser;
 use df_contract::{ErrorCode, Problem};
 use df_proxy::StartError;
 use df_proxy::config::Config;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Serves OpenAI-compatible chat completions over several accounts, under signed grants and hard budgets.
 #[derive(Debug, Parser)]
@@ -21,6 +20,9 @@ struct Arguments {
     /// Check the configuration, the keys and the recordings, and end.
     #[arg(long)]
     check: bool,
+    /// Stop also when standard input ends, as it does when the process that holds its other end is gone.
+    #[arg(long)]
+    stop_at_eof: bool,
 }
 
 fn main() -> ExitCode {
@@ -56,19 +58,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the runtime cannot be started")?
-        .block_on(serve(config))
+        .block_on(serve(config, arguments.stop_at_eof))
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, stop_at_eof: bool) -> anyhow::Result<()> {
     // Before anything is opened, so that a signal during the start is not lost.
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
+    let told = df_observability::told_to_stop(stop_at_eof).context("signals cannot be watched")?;
     let proxy = df_proxy::start(config).await?;
     announce(&proxy)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    told.await;
     proxy.stop().await;
     Ok(())
 }

@@ -15,7 +15,6 @@ use df_agent::executors::Executors;
 use df_agent::runtime::Worker;
 use df_contract::{ErrorCode, Problem, Timestamp};
 use df_sandbox::{Sandbox, Status};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use check::{GitCheck, MachineCheck};
@@ -43,6 +42,9 @@ struct Args {
     /// Prints what this machine can enforce as JSON and ends: 0 when a worker would start, 1 when not.
     #[arg(long)]
     check: bool,
+    /// Stop also when standard input ends, as it does when the process that holds its other end is gone.
+    #[arg(long)]
+    stop_at_eof: bool,
 }
 
 fn main() -> ExitCode {
@@ -67,7 +69,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.check {
         return runtime.block_on(print_check(&config));
     }
-    runtime.block_on(work(&config))?;
+    runtime.block_on(work(&config, args.stop_at_eof))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -79,7 +81,7 @@ async fn print_check(config: &Config) -> anyhow::Result<ExitCode> {
     Ok(if found.usable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn work(config: &Config) -> anyhow::Result<()> {
+async fn work(config: &Config, stop_at_eof: bool) -> anyhow::Result<()> {
     // Never on the command line: `ps` shows it.
     let key = std::env::var_os("DEVFACTORY_WORKER_KEY");
     let key = config.worker_key(key.as_deref().and_then(|k| k.to_str()))?;
@@ -95,7 +97,7 @@ async fn work(config: &Config) -> anyhow::Result<()> {
     let daemon = Daemon::new(http.clone(), &config.daemon_url, key);
     let executors = Executors::open(&config.work_dir, sandbox, http, config.executors(), now)?;
     let worker = Worker::new(daemon, Arc::new(executors), config.worker(), now);
-    let stop = stop_on_signal()?;
+    let stop = when_told(stop_at_eof)?;
     tracing::info!(
         address = config.daemon_url,
         worker = config.name,
@@ -128,12 +130,12 @@ fn lock(work_dir: &Path) -> anyhow::Result<std::fs::File> {
     Ok(file)
 }
 
-/// True after SIGTERM or SIGINT.
-fn stop_on_signal() -> anyhow::Result<watch::Receiver<bool>> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+/// True once the process is told to stop.
+fn when_told(stop_at_eof: bool) -> anyhow::Result<watch::Receiver<bool>> {
+    let told = df_observability::told_to_stop(stop_at_eof)?;
     let (sender, stop) = watch::channel(false);
     tokio::spawn(async move {
-        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        told.await;
         tracing::info!("asked to stop: work is given back");
         sender.send_replace(true);
     });

@@ -19,7 +19,7 @@ use process::Child;
 /// How long a process may take until it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A running stack. Its processes die with it.
+/// A running stack. Its processes end with this one, however it ends.
 pub(crate) struct Stack {
     pub(crate) data_dir: PathBuf,
     pub(crate) daemon_url: String,
@@ -52,7 +52,7 @@ impl Stack {
         children.push(Child::start(
             "devfactory-proxy",
             &proxy,
-            &["--config", &text(&layout.proxy_config)],
+            &["--stop-at-eof", "--config", &text(&layout.proxy_config)],
             &layout,
         )?);
         let proxy_url = format!("http://{}", listening(&proxy_addr, &mut children).await?);
@@ -62,6 +62,7 @@ impl Stack {
         let (admin, worker_key) = (text(&layout.admin_key), text(&layout.worker_key));
         let serve = [
             "serve",
+            "--stop-at-eof",
             "--config",
             &text(&layout.daemon_config),
             "--admin-key-file",
@@ -77,7 +78,7 @@ impl Stack {
         children.push(Child::start(
             "devfactory-worker",
             &worker,
-            &["--config", &text(&layout.worker_config)],
+            &["--stop-at-eof", "--config", &text(&layout.worker_config)],
             &layout,
         )?);
         let mut stack = Self { data_dir, daemon_url, proxy_url, fresh_admin_key: None, layout, children };

@@ -69,6 +69,9 @@ pub(crate) struct ServeArgs {
     pub(crate) settings: ConfigArgs,
     #[command(flatten)]
     pub(crate) keys: KeyFileArgs,
+    /// Stop also when standard input ends, as it does when the process that holds its other end is gone.
+    #[arg(long)]
+    pub(crate) stop_at_eof: bool,
 }
 
 #[derive(Debug, Clone, Args)]

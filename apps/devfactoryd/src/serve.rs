@@ -12,7 +12,6 @@ use df_orchestration::proxy::ProxyClient;
 use df_orchestration::{Env, Orchestrator, Parts, default_bundle};
 use df_store::{BlobStore, Store, StoreError};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::args::{InitArgs, ServeArgs};
@@ -31,8 +30,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     df_observability::init_json_logs("devfactoryd", &config.log).map_err(|e| invalid("log", &e))?;
     // An error says that a provider is in place already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // Before anybody can know that the daemon is there: a signal without a handler would kill it.
-    let told = told_to_stop()?;
+    let told = df_observability::told_to_stop(args.stop_at_eof).context("listening for signals")?;
     let (env, dir) = (environment(), config.data_dir.as_path());
     create_private_dir(dir)?;
     // The lock on the data directory comes first: nothing else may be touched without it.
@@ -97,18 +95,6 @@ async fn run(
         server.abort();
     }
     work.await.context("orchestration")
-}
-
-/// Resolves at SIGTERM or SIGINT.
-fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for signals")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }
 
 /// The one clock and the one source of randomness of the process.

@@ -1,4 +1,5 @@
-//! How the processes log: one JSON object per line on stderr, with the same field names as the API.
+//! What the processes do alike towards whoever runs them: they log, one JSON object per line on stderr with the same field
+//! names as the API, and they stop when they are told to.
 //!
 //! What it deliberately does not know: what is worth logging. It never adds a field of its own besides the time,
 //! the level, the process and the target, and nothing here may be handed a prompt, a key or a token.
@@ -7,6 +8,7 @@
 //! `code`, `error`, `address`.
 
 mod json;
+mod stop;
 
 use std::io;
 
@@ -14,6 +16,8 @@ use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+pub use stop::told_to_stop;
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]

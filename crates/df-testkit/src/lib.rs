@@ -28,6 +28,7 @@ mod port;
 mod process;
 mod secrets;
 mod torture;
+mod up;
 
 pub use api::{Api, ApiError};
 pub use cli::{CliOutput, run_cli, run_script};
@@ -38,6 +39,7 @@ pub use limit::{Limit, full_run, poll};
 pub use model::{Ask, PROVIDER_KEY, Reply, ScriptedModel, Tally};
 pub use secrets::files_with;
 pub use torture::Torture;
+pub use up::Up;
 
 /// The root of the source tree.
 pub fn repository() -> std::path::PathBuf {

@@ -103,7 +103,8 @@ fn spawn(program: &Path, args: &[&str], log: &Path) -> anyhow::Result<std::proce
         .with_context(|| log.display().to_string())?;
     Command::new(program)
         .args(args)
-        .stdin(Stdio::null())
+        // Nothing is ever written. Its other end closes with this process, also by `kill -9`, and the child stops then.
+        .stdin(Stdio::piped())
         .stdout(file.try_clone()?)
         .stderr(file)
         // A group of its own: ctrl-c at the terminal reaches this process only, which then stops them in order.
