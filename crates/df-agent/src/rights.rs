@@ -1,7 +1,7 @@
 //! What an attempt may write: the plan's paths, less what is protected, within the class of paths of its role.
 
 use df_contract::access::role_may_write;
-use df_contract::plan::{is_tree_pattern, pattern_matches};
+use df_contract::plan::{is_tree_pattern, pattern_grants, pattern_matches};
 use df_contract::{AgentTask, Role};
 
 /// A refused write. The text goes to the model.
@@ -46,16 +46,16 @@ impl Rights {
 
     /// Whether the plain relative `path` may be made, changed or removed.
     pub(crate) fn check(&self, path: &str) -> Result<(), Denied> {
-        let matches = |patterns: &[String]| patterns.iter().any(|p| pattern_matches(p, path));
+        let given = |patterns: &[String]| patterns.iter().any(|p| pattern_grants(p, path));
         let why = if !is_tree_pattern(path) {
             "it is not a path an agent may use"
-        } else if matches(&self.protected) {
+        } else if self.protected.iter().any(|p| pattern_matches(p, path)) {
             "it is protected"
         } else if !role_may_write(self.role, path) {
             "it is not the class of file this role may write"
-        } else if !matches(&self.paths) {
+        } else if !given(&self.paths) {
             "it is outside this task's paths"
-        } else if !self.agent.is_empty() && !matches(&self.agent) {
+        } else if !self.agent.is_empty() && !given(&self.agent) {
             "it is outside the paths of this agent"
         } else {
             return Ok(());
@@ -119,6 +119,13 @@ mod tests {
             let denied = backend.check(path).unwrap_err().to_string();
             assert!(denied.contains(why) && denied.contains("may write: src, docs/*.md"), "{denied}");
         }
+        // What is given as a file is no directory; what is protected as one stays so either way.
+        let file = rights(Role::Backend, &["x.txt", "v1.2", ".github"], &["v1.2/keys.txt"]);
+        for path in ["x.txt", "v1.2/a", ".github/workflows/ci.yml"] {
+            assert_eq!(file.check(path), Ok(()), "{path}");
+        }
+        assert!(file.check("x.txt/inner").unwrap_err().to_string().contains("outside this task's paths"));
+        assert!(file.check("v1.2/keys.txt/k").unwrap_err().to_string().contains("protected"));
         let qa = rights(Role::Qa, &["**"], &[]);
         assert_eq!(qa.check("tests/test_a.py"), Ok(()));
         assert!(qa.check("src/a.py").unwrap_err().to_string().contains("test files only"));

@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use budget::{MIN_SHARE_NANO_USD, MIN_SHARE_TOKENS, Share};
-pub use patterns::{is_tree_pattern, pattern_matches};
+pub(crate) use patterns::names_a_file;
+pub use patterns::{is_tree_pattern, pattern_grants, pattern_matches, patterns_may_clash};
 pub use validate::{MAX_COMPARISONS, MAX_FINDINGS, PlanError, PlanLimits};
 
 use crate::{AcceptanceCheck, AgentName, NanoUsd, Role, TaskSlug, Tokens};
@@ -86,7 +87,7 @@ impl PlanTask {
     /// Whether this task may write `path` (a plain relative path).
     pub fn may_write(&self, path: &str) -> bool {
         is_tree_pattern(path)
-            && self.paths.iter().any(|p| pattern_matches(p, path))
+            && self.paths.iter().any(|p| pattern_grants(p, path))
             && crate::access::role_may_write(self.role, path)
     }
 }

@@ -28,13 +28,16 @@ pub fn work_of(
         LeaseKind::Integrate => {
             let (of, plan) = (task.merges.clone(), planned()?);
             let of = of.ok_or(OrchestrationError::Incomplete("a merge names its task"))?;
-            let change = record.tasks.get(&of).and_then(|t| t.output.tree.clone());
+            let changed = record.tasks.get(&of);
+            let change = changed.and_then(|t| t.output.tree.clone());
+            // What resolves a conflict may write more than the plan's task.
+            let made_by = changed.and_then(|t| t.plan_task.as_ref()).unwrap_or(plan);
             Work::Integrate {
                 task: plan.slug.clone(),
                 title: plan.title.clone(),
                 head: head()?,
                 change: change.ok_or(OrchestrationError::Incomplete("a merge has a change"))?,
-                paths: plan.paths.clone(),
+                paths: made_by.paths.clone(),
                 protected_paths: protected_paths(record),
                 role: plan.role,
                 checks: plan.checks.clone(),

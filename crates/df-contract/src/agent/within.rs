@@ -1,11 +1,13 @@
 //! Whether everything that one path pattern matches is matched by another.
 
+use crate::plan::names_a_file;
+
 /// Characters that make a component a pattern.
 const WILD: [char; 4] = ['*', '?', '[', '{'];
 
 /// Whether every path that `inner` matches is one that `outer` matches, as [`crate::plan::pattern_matches`] has it.
-/// Errs on the side of no. `docs` and `docs/**` count as the same, and a last name with an extension (`docs/a.md`) as a
-/// file, below which nothing lies.
+/// Errs on the side of no. `docs` and `docs/**` count as the same, and a last name that ends as a file's does (`docs/a.md`)
+/// as a file, below which nothing lies.
 pub fn pattern_within(inner: &str, outer: &str) -> bool {
     if inner == outer {
         return true;
@@ -36,8 +38,7 @@ fn components(pattern: &str) -> Option<Vec<&str>> {
         return None;
     }
     let mut parts: Vec<&str> = pattern.trim_end_matches('/').split('/').collect();
-    let is_file = parts.last().is_some_and(|name| name.char_indices().any(|(at, c)| at > 0 && c == '.'));
-    if !pattern.contains(WILD) && !is_file {
+    if !pattern.contains(WILD) && !names_a_file(pattern) {
         parts.push("**");
     }
     Some(parts)
@@ -113,21 +114,19 @@ mod tests {
 
     fn pattern() -> impl Strategy<Value = String> {
         let name = prop::sample::select(vec![
-            "a", "b", "*", "**", "a*", "*b", "?", "{a,b}", "[ab]", "a.b", "*.b", "ab",
+            "a", "b", "*", "**", "a*", "*b", "?", "{a,b}", "[ab]", "a.b", "*.b", "ab", "a.md",
         ]);
         prop::collection::vec(name, 1..4).prop_map(|parts| parts.join("/"))
     }
 
     fn path() -> impl Strategy<Value = String> {
-        let name = prop::sample::select(vec!["a", "b", "ab", "aab", "a.b", "b.b", "c"]);
+        let name = prop::sample::select(vec!["a", "b", "ab", "aab", "a.b", "b.b", "c", "a.md"]);
         prop::collection::vec(name, 1..5).prop_map(|parts| parts.join("/"))
     }
 
     /// What lies in the sets of a pattern, with the two conventions of [`pattern_within`].
     fn holds(pattern: &str, path: &str) -> bool {
-        let named_in_full = !pattern.contains(WILD);
-        let is_file = named_in_full && pattern.rsplit('/').next().is_some_and(|name| name.contains('.'));
-        if is_file { pattern == path } else { pattern_matches(pattern, path) }
+        if names_a_file(pattern) { pattern == path } else { pattern_matches(pattern, path) }
     }
 
     proptest! {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use df_contract::access::role_may_claim;
 use df_contract::api::FailureView;
-use df_contract::task::Conflict;
+use df_contract::plan::patterns_may_clash;
+use df_contract::task::{Conflict, TreeRef};
 use df_contract::{FailureKind, OnFailure, PlanTask, TaskSlug, TaskState};
 
 use super::{Draft, OUT_OF_BUDGET, governing, tasks};
@@ -99,9 +101,10 @@ fn resolve(draft: &mut Draft, merge: &TaskSlug, of: &TaskSlug, detail: &str) -> 
     let (Some(theirs), Some(ancestor)) = (change.output.tree.clone(), change.base.clone()) else {
         return give_up(draft, merge, kind, detail);
     };
+    let paths = paths_of_both(&draft.record, change, &ancestor);
     let number = resolves_of(&draft.record, &plan_task.slug) + 1;
     let conflict = Conflict { of: plan_task.slug.clone(), theirs, ancestor, detail: detail.to_owned() };
-    let mut task = tasks::resolve(number, &plan_task, conflict)?;
+    let mut task = tasks::resolve(number, &plan_task, paths, conflict)?;
     (task.wave, task.rank) = (wave, rank);
     draft.task(merge, TaskEvent::Requeued, &format!("{}: {detail}", kind.as_str()))?;
     if let Some(waiting) = draft.record.tasks.get_mut(merge) {
@@ -109,6 +112,30 @@ fn resolve(draft: &mut Draft, merge: &TaskSlug, of: &TaskSlug, detail: &str) -> 
         waiting.merges = Some(task.slug.clone());
     }
     draft.create(task)
+}
+
+/// What a conflict's task may write: what the change could, and what those could whose changes came to the job branch
+/// since its `ancestor` and may be in its way. Else a file where a directory is needed could not be moved out of the
+/// way. The role's own class of paths still holds.
+fn paths_of_both(record: &JobRecord, change: &TaskRecord, ancestor: &TreeRef) -> Vec<String> {
+    let Some(own) = &change.plan_task else { return Vec::new() };
+    let began =
+        |slug: &TaskSlug| record.merge_of(slug).is_some_and(|m| m.output.tree.as_ref() == Some(ancestor));
+    let since = record.integrated.iter().rposition(began).map_or(0, |at| at + 1);
+    let merged = |slug: &TaskSlug| {
+        let of = record.merge_of(slug).and_then(|merge| merge.merges.as_ref())?;
+        record.tasks.get(of).and_then(|task| task.plan_task.as_ref())
+    };
+    let clashes =
+        |other: &&PlanTask| own.paths.iter().any(|a| other.paths.iter().any(|b| patterns_may_clash(a, b)));
+    let others = record.integrated[since..].iter().filter_map(merged).filter(clashes);
+    let mut paths = own.paths.clone();
+    for path in others.flat_map(|other| &other.paths) {
+        if role_may_claim(own.role, path) && !paths.contains(path) {
+            paths.push(path.clone());
+        }
+    }
+    paths
 }
 
 fn resolves_of(record: &JobRecord, of: &TaskSlug) -> usize {

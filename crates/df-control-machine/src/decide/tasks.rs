@@ -37,12 +37,18 @@ pub(super) fn of_plan(task: &PlanTask) -> Result<(TaskRecord, TaskRecord), Rejec
     Ok((work, merge))
 }
 
-/// The task that resolves the conflict between the job branch and the change of the plan's task `of`.
-pub(super) fn resolve(number: usize, of: &PlanTask, conflict: Conflict) -> Result<TaskRecord, Rejection> {
+/// The task that resolves the conflict between the job branch and the change of the plan's task `of`; it may write
+/// `paths`.
+pub(super) fn resolve(
+    number: usize,
+    of: &PlanTask,
+    paths: Vec<String>,
+    conflict: Conflict,
+) -> Result<TaskRecord, Rejection> {
     let title = format!("Merge conflict: {}", of.title);
     let slug = slug(&format!("resolve.{}.{number}", of.slug))?;
     let mut task = TaskRecord::new(slug, LeaseKind::Agent, of.role, title, BTreeSet::new());
-    task.plan_task = Some(of.clone());
+    task.plan_task = Some(PlanTask { paths, ..of.clone() });
     task.agent.clone_from(&of.agent);
     task.conflict = Some(conflict);
     Ok(task)

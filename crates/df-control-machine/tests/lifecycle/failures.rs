@@ -1,7 +1,7 @@
 //! What becomes of failures: other attempts, tasks left out, plans made anew, conflicts resolved.
 
 use df_contract::api::Spend;
-use df_contract::{FailureKind, JobState, OnFailure, TaskState, Tokens};
+use df_contract::{FailureKind, JobState, OnFailure, Role, TaskState, Tokens};
 use df_control_machine::{CommandBody, Integration, ReturnCause, Step, next_step};
 
 use crate::driver::{Driver, plan, plan_of, slug, task};
@@ -187,7 +187,7 @@ fn a_conflict_becomes_a_task_with_both_sides_and_what_they_began_from() {
     let conflict = resolve.conflict.clone().unwrap();
     assert_eq!((conflict.of, conflict.theirs, conflict.ancestor), (slug("b"), theirs, ancestor));
     assert_eq!(resolve.base, job.record().head, "our side");
-    assert_eq!(resolve.plan_task, job.task("b").plan_task);
+    assert_eq!(resolve.plan_task, job.task("b").plan_task, "what was merged is not in its way");
     assert_eq!(job.states(&["b", "integrate.b", "resolve.b.1"]), "SUCCEEDED PENDING READY");
     job.succeed("resolve.b.1");
     assert_eq!(job.task("integrate.b").merges, Some(slug("resolve.b.1")));
@@ -199,6 +199,42 @@ fn a_conflict_becomes_a_task_with_both_sides_and_what_they_began_from() {
     assert_eq!(job.record().integrated, [slug("a"), slug("b")]);
     job.run();
     assert_eq!(job.record().state, JobState::Completed);
+}
+
+/// A name that one task needs for a file and another for a directory: what came to the branch before the change began,
+/// and what cannot stand in its way, is not given to who resolves it.
+#[test]
+fn a_conflicts_task_may_write_what_either_side_may() {
+    let with = |name: &str, on: &[&str], role: Role, paths: &[&str]| {
+        let paths = paths.iter().map(|p| (*p).to_owned()).collect();
+        df_contract::PlanTask { paths, role, ..task(name, on, None) }
+    };
+    for (role, expect) in [
+        (Role::Backend, &["tests/x/inner", "tests/x*", "notes/**"][..]),
+        (Role::Qa, &["tests/x/inner", "tests/x*"]),
+    ] {
+        let tasks = vec![
+            with("early", &[], Role::Backend, &["tests/x/**"]),
+            with("file", &["early"], Role::Backend, &["tests/x*", "notes/**"]),
+            with("far", &["early"], Role::Backend, &["far/**"]),
+            with("folder", &["early"], role, &["tests/x/inner"]),
+        ];
+        let mut job = Driver::in_progress(plain(), plan_of(tasks));
+        for name in ["early", "integrate.early", "file", "far", "folder", "integrate.file", "integrate.far"] {
+            job.succeed(name);
+        }
+        job.fail("integrate.folder", FailureKind::MergeConflict);
+        assert_eq!(job.task("resolve.folder.1").plan_task.as_ref().unwrap().paths, expect);
+        assert_eq!(
+            job.task("folder").plan_task.as_ref().unwrap().paths,
+            ["tests/x/inner"],
+            "the plan stays as it is"
+        );
+        // What does not fit even then is resolved with no less.
+        job.succeed("resolve.folder.1");
+        job.fail("integrate.folder", FailureKind::MergeConflict);
+        assert_eq!(job.task("resolve.folder.2").plan_task.as_ref().unwrap().paths, expect);
+    }
 }
 
 #[test]

@@ -11,10 +11,6 @@ use df_testkit::{
 };
 use serde_json::{Value, json};
 
-/// Edited by two tasks at once. The name of the directory looks like that of a file: that is how two tasks side by
-/// side come to share a path at all.
-const LIST: &str = "list.d/items.txt";
-
 fn task(slug: &str, depends_on: &[&str], paths: &[&str], check: &str) -> Value {
     json!({
         "slug": slug, "role": "backend", "title": slug, "instructions": format!("Do {slug}."),
@@ -51,30 +47,23 @@ fn when(ask: &Ask, text: &str, wanted: &[&str], next: Reply) -> Reply {
     if wanted.iter().all(|w| text.contains(w)) { next } else { unexpected(ask) }
 }
 
-/// Two tasks edit one line; two others want one name for a file and for a directory.
+/// Two tasks want one name for a file and for a directory. What resolves it needs the paths of both sides: it moves the
+/// one's file out of the way of the other's directory.
 fn clash(ask: &Ask) -> Reply {
-    let list = |middle: &str| Reply::write(LIST, &format!("one\n{middle}\nthree\n"));
-    let marked = ["<<<<<<< job branch", "LEFT", "||||||| before both", "two", "RIGHT", ">>>>>>> right"];
+    let moved = "*** Begin Patch\n*** Update File: x\n*** Move to: x-file\n@@\n-a file\n+a file, moved\n*** End Patch";
     match (ask.task().as_str(), ask.turn()) {
-        ("first", 0) => list("two"),
-        ("left" | "right", 0) => Reply::calls(&[("read", json!({"path": LIST}))]),
-        ("left", 1) => when(ask, ask.last_result(), &["two"], list("LEFT")),
-        ("right", 1) => when(ask, ask.last_result(), &["two"], list("RIGHT")),
-        ("resolve.right.1", 0) => {
-            let told = ["## A change that does not merge", "Files with conflict markers", LIST];
-            when(ask, ask.brief(), &told, Reply::calls(&[("read", json!({"path": LIST}))]))
-        }
-        ("resolve.right.1", 1) => when(ask, ask.last_result(), &marked, Reply::finish("it is fine as it is")),
-        ("resolve.right.1", 2) => {
-            when(ask, ask.last_result(), &["markers remain", LIST], list("LEFT and RIGHT"))
-        }
-
-        ("file", 0) => Reply::write("clash.txt", "a file\n"),
-        ("folder", 0) => Reply::write("clash.txt/inner", "below\n"),
+        ("file", 0) => Reply::write("x", "a file\n"),
+        ("folder", 0) => Reply::write("x/inner", "below\n"),
         ("resolve.folder.1", 0) => {
-            let told = ["clash.txt/inner: ", "`clash.txt` is in the way", "below"];
-            when(ask, ask.brief(), &told, Reply::write("elsewhere.txt", "below\n"))
+            let told =
+                ["## A change that does not merge", "x/inner: ", "`x` is in the way", "below", "x/inner, x*"];
+            when(ask, ask.brief(), &told, Reply::write("y/inner", "below\n"))
         }
+        ("resolve.folder.1", 1) => {
+            let told = ["outside this task's paths", "x/inner, x*"];
+            when(ask, ask.last_result(), &told, Reply::calls(&[("apply_patch", json!({"patch": moved}))]))
+        }
+        ("resolve.folder.1", 2) => Reply::write("x/inner", "below\n"),
         _ if ask.last_result().contains("error") => unexpected(ask),
         (slug, 1..=3) => Reply::finish(&format!("did {slug}")),
         _ => unexpected(ask),
@@ -85,31 +74,15 @@ fn clash(ask: &Ask) -> Reply {
 async fn a_conflict_becomes_a_task_whose_result_is_merged() {
     let model = ScriptedModel::start(clash).await;
     let factory = start(&model).await;
-    let both = "grep -q LEFT list.d/items.txt && grep -q RIGHT list.d/items.txt || ! grep -q '<<<<' list.d/items.txt";
-    let lines = [
-        task("first", &[], &["list.d"], "test -s list.d/items.txt"),
-        task("left", &["first"], &["list.d"], "grep -q LEFT list.d/items.txt"),
-        task("right", &["first"], &[LIST], both),
-    ];
     let names = [
-        task("file", &[], &["clash.txt"], "test -f clash.txt"),
-        task(
-            "folder",
-            &[],
-            &["clash.txt/inner", "elsewhere.txt"],
-            "grep -qx below clash.txt/inner || grep -qx below elsewhere.txt",
-        ),
+        task("file", &[], &["x*"], "test -s x || test -s x-file"),
+        task("folder", &[], &["x/inner"], "grep -qx below x/inner"),
     ];
-    let lines = factory.admin().submit(&planned_job("One line", &lines)).await.unwrap().id;
-    let names = factory.admin().submit(&planned_job("One name", &names)).await.unwrap().id;
-
-    let view = factory.completed(lines, Limit::JOB).await;
-    assert_eq!(state(&view, "resolve.right.1"), Some(TaskState::Succeeded), "{:?}", view.tasks);
-    assert_eq!(delivered(&factory, lines, LIST).as_deref(), Some("one\nLEFT and RIGHT\nthree\n"));
-    let view = factory.completed(names, Limit::JOB).await;
+    let job = factory.admin().submit(&planned_job("One name", &names)).await.unwrap().id;
+    let view = factory.completed(job, Limit::JOB).await;
     assert_eq!(state(&view, "resolve.folder.1"), Some(TaskState::Succeeded), "{:?}", view.tasks);
-    assert_eq!(delivered(&factory, names, "clash.txt").as_deref(), Some("a file\n"));
-    assert_eq!(delivered(&factory, names, "elsewhere.txt").as_deref(), Some("below\n"));
+    assert_eq!(delivered(&factory, job, "x/inner").as_deref(), Some("below\n"));
+    assert_eq!(delivered(&factory, job, "x-file").as_deref(), Some("a file, moved\n"));
     factory.verify_audit();
 }
 
