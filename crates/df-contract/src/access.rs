@@ -4,6 +4,8 @@
 
 use crate::wire::wire_names;
 
+mod claim;
+
 wire_names!(
     /// Everyone who can act: planes, agents, people, services.
     Role {
@@ -106,33 +108,67 @@ pub fn role_may_write(role: Role, path: &str) -> bool {
     }
 }
 
-/// Whether a plan may give `pattern` (a glob) to `role`. The pattern's own components must show the class of path.
+/// Whether a plan or a manifest may give `pattern` (a glob that has passed [`crate::plan::is_tree_pattern`]) to `role`:
+/// only when the role may write every path that it matches. Where that is not clear the answer is no. A name with an
+/// extension (`a/test_x.py`) is taken for a file, below which nothing lies.
 pub fn role_may_claim(role: Role, pattern: &str) -> bool {
-    role_may_write(role, pattern)
+    match role {
+        Role::Backend | Role::Frontend | Role::RegisteredAgent => true,
+        Role::Devops => claim::claims_infra(pattern),
+        Role::Qa => claim::claims_tests(pattern),
+        Role::Governance
+        | Role::Coordinator
+        | Role::Worker
+        | Role::Proxy
+        | Role::Deployer
+        | Role::Submitter
+        | Role::Approver
+        | Role::Operator
+        | Role::Auditor
+        | Role::Viewer
+        | Role::Admin => false,
+    }
 }
 
 /// Test code: a `tests`-like directory, or a file named as a test.
 pub fn is_test_path(path: &str) -> bool {
     let (dirs, file) = path.rsplit_once('/').unwrap_or(("", path));
-    let in_test_dir = dirs.split('/').any(|d| matches!(d, "test" | "tests" | "__tests__" | "spec" | "e2e"));
-    let whole_dir = matches!(file, "test" | "tests" | "__tests__" | "spec" | "e2e");
+    dirs.split('/').any(is_test_dir) || is_test_dir(file) || is_test_name(file)
+}
+
+fn is_test_dir(name: &str) -> bool {
+    matches!(name, "test" | "tests" | "__tests__" | "spec" | "e2e")
+}
+
+fn is_test_name(file: &str) -> bool {
     let stem = file.split('.').next().unwrap_or(file);
-    in_test_dir
-        || whole_dir
-        || file == "conftest.py"
+    let base = file.rsplit_once('.').map_or(file, |(base, _)| base);
+    file == "conftest.py"
         || file.contains(".test.")
         || file.contains(".spec.")
-        || (stem.starts_with("test_") && stem != "test_")
+        || stem.starts_with("test_")
         || stem.ends_with("_test")
+        || base.ends_with("_test")
 }
 
 /// Infrastructure: container, CI, compose and infrastructure-as-code files.
 pub fn is_infra_path(path: &str) -> bool {
     let (dirs, file) = path.rsplit_once('/').unwrap_or(("", path));
     let first = path.split('/').next().unwrap_or("");
-    matches!(first, ".github" | ".gitlab" | ".circleci" | "deploy" | "infra" | "k8s" | "terraform" | "ci")
-        || dirs.split('/').any(|d| matches!(d, "docker" | "k8s" | "terraform"))
-        || file.starts_with("Dockerfile")
+    is_infra_first(first) || dirs.split('/').any(is_infra_dir) || is_infra_name(file)
+}
+
+/// Directories that are infrastructure at the top of the tree.
+fn is_infra_first(name: &str) -> bool {
+    matches!(name, ".github" | ".gitlab" | ".circleci" | "deploy" | "infra" | "k8s" | "terraform" | "ci")
+}
+
+fn is_infra_dir(name: &str) -> bool {
+    matches!(name, "docker" | "k8s" | "terraform")
+}
+
+fn is_infra_name(file: &str) -> bool {
+    file.starts_with("Dockerfile")
         || file.starts_with("Containerfile")
         || file.starts_with("docker-compose")
         || file.starts_with("compose.")
