@@ -31,9 +31,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The log may not be set up yet, and whoever started this reads the end of stderr.
-            let problem = Problem::new(code_of(&error), format!("{error:#}"));
+            let code = code_of(&error);
+            let problem = Problem::new(code, format!("{error:#}"));
             let _closed = writeln!(std::io::stderr(), "{problem}");
-            ExitCode::FAILURE
+            code.exit_status().into()
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use df_contract::api::UsagePage;
 use df_contract::grant::BudgetCap;
-use df_contract::{AttemptId, DurationMs, Grant, GrantClaims, JobId, Timestamp, Tokens};
+use df_contract::{AttemptId, DurationMs, ErrorCode, Grant, GrantClaims, JobId, Timestamp, Tokens};
 use ed25519_dalek::SigningKey;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
@@ -81,7 +81,8 @@ fn grant() -> String {
 
 fn refused(output: &Output, code: &str) {
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success());
+    let status = ErrorCode::parse(code).unwrap().exit_status();
+    assert_eq!(output.status.code(), Some(status.into()), "{text}");
     assert!(text.contains(&format!("({code})")), "{text}");
     assert!(!text.contains(KEY_TEXT));
 }

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let code = error.downcast_ref::<Problem>().map_or(ErrorCode::Internal, |p| p.code);
             tracing::error!(code = code.code(), error = format!("{error:#}"), "worker cannot go on");
-            ExitCode::FAILURE
+            code.exit_status().into()
         }
     }
 }

@@ -4,7 +4,6 @@
 
 mod args;
 mod config;
-mod failure;
 mod first_start;
 mod secrets;
 mod serve;
@@ -14,6 +13,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use df_contract::Problem;
 
 use crate::args::{Cli, Command, ConfigCommand};
 
@@ -23,10 +23,14 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A reader that has gone away is no reason to fail differently.
-            let _ = writeln!(std::io::stderr(), "devfactoryd: {}", failure::told(&error));
-            failure::exit_code(&error)
+            let _ = writeln!(std::io::stderr(), "devfactoryd: {}", told(&error));
+            error.downcast_ref::<Problem>().map_or(ExitCode::FAILURE, |p| p.code.exit_status().into())
         }
     }
+}
+
+fn told(error: &anyhow::Error) -> String {
+    error.downcast_ref::<Problem>().map_or_else(|| format!("{error:#}"), ToString::to_string)
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {

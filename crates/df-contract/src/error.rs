@@ -31,6 +31,27 @@ macro_rules! codes {
     };
 }
 
+/// `sysexits.h`: EX_UNAVAILABLE, EX_TEMPFAIL, EX_CONFIG.
+const EXIT_UNAVAILABLE: u8 = 69;
+const EXIT_TRY_AGAIN: u8 = 75;
+const EXIT_CONFIG: u8 = 78;
+
+impl ErrorCode {
+    /// The exit status of a daemon that ends with this, so that whoever supervises it need not start in vain what only a
+    /// person can mend.
+    pub const fn exit_status(self) -> u8 {
+        if matches!(self, ErrorCode::ConfigInvalid) {
+            EXIT_CONFIG
+        } else if matches!(self, ErrorCode::PortInUse | ErrorCode::SandboxUnavailable) {
+            EXIT_UNAVAILABLE
+        } else if matches!(self, ErrorCode::StoreLocked) {
+            EXIT_TRY_AGAIN
+        } else {
+            1
+        }
+    }
+}
+
 codes! {
     Unauthenticated = "unauthenticated", 401, "No valid key was given";
     Forbidden = "forbidden", 403, "This identity may not do that";

@@ -127,7 +127,7 @@ async fn leftovers_of_an_earlier_life_are_cleared_away() {
     worker.wait().unwrap();
 }
 
-fn refused(more: &str, arguments: &[&str], key: &str) -> (String, String) {
+fn refused(more: &str, arguments: &[&str], key: &str, status: i32) -> (String, String) {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("w.toml");
     std::fs::write(&config, format!("work_dir = \"{}\"\n{more}", dir.path().join("work").display())).unwrap();
@@ -139,16 +139,16 @@ fn refused(more: &str, arguments: &[&str], key: &str) -> (String, String) {
         .env_remove("DEVFACTORY_URL")
         .output()
         .unwrap();
-    assert_eq!(out.status.code(), Some(1));
+    assert_eq!(out.status.code(), Some(status));
     (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap())
 }
 
 #[test]
 fn a_machine_without_bubblewrap_is_refused_with_the_remedy() {
     let missing = "[sandbox]\nbwrap = \"/nonexistent/bwrap\"\n";
-    let (_, log) = refused(missing, &[], "k");
+    let (_, log) = refused(missing, &[], "k", 69);
     assert!(log.contains("sandbox_unavailable") && log.contains("apt install bubblewrap"), "{log}");
-    let (out, _) = refused(missing, &["--check"], "k");
+    let (out, _) = refused(missing, &["--check"], "k", 1);
     let found: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(
         (&found["usable"], &found["checks"][0]["status"]),
@@ -167,9 +167,9 @@ fn a_usable_machine_says_so() {
 
 #[test]
 fn a_mistaken_configuration_is_refused_by_key() {
-    let (_, log) = refused("capacty = 3\n", &[], "k");
+    let (_, log) = refused("capacty = 3\n", &[], "k", 78);
     assert!(log.contains("config_invalid") && log.contains("capacty"), "{log}");
-    let (_, log) = refused("", &[], "");
+    let (_, log) = refused("", &[], "", 78);
     assert!(log.contains("worker key"), "{log}");
 }
 
@@ -177,6 +177,6 @@ fn a_mistaken_configuration_is_refused_by_key() {
 async fn a_wrong_key_ends_the_worker_with_the_daemons_reason() {
     let stage = Stage::open().await;
     let more = format!("daemon_url = \"{}\"\n", stage.address);
-    let (_, log) = tokio::task::spawn_blocking(move || refused(&more, &[], "wrong")).await.unwrap();
+    let (_, log) = tokio::task::spawn_blocking(move || refused(&more, &[], "wrong", 1)).await.unwrap();
     assert!(log.contains("unauthenticated"), "{log}");
 }
