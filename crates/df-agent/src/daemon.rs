@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use df_contract::SessionId;
-use df_contract::lease::{Claim, Claimed, Heartbeat, HeartbeatReply, SessionOpen, SessionOpened};
+use df_contract::lease::{
+    Claim, Claimed, Heartbeat, HeartbeatReply, SessionOpen, SessionOpened, Watch, Watched,
+};
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -97,6 +99,13 @@ impl Daemon {
         let path = format!("/v1/worker/sessions/{session}/heartbeat");
         let request = self.request(Method::POST, &path).timeout(HEARTBEAT_TIMEOUT);
         self.json("send a heartbeat", request.json(beat)).await
+    }
+
+    /// Waits until one of the leases is lost, as long as `watch` says.
+    pub async fn watch(&self, session: SessionId, watch: &Watch) -> Result<Watched, DaemonError> {
+        let path = format!("/v1/worker/sessions/{session}/watch");
+        let request = self.request(Method::POST, &path).timeout(watch.wait_ms.to_std() + CLAIM_GRACE);
+        self.json("watch leases", request.json(watch)).await
     }
 
     /// Ends the session; its leases go back at once.

@@ -160,8 +160,10 @@ pub struct Lease {
     /// 1 for the first attempt.
     pub attempt_number: u32,
     pub token: LeaseToken,
-    /// The attempt fails when it has not been reported by then.
+    /// The attempt fails when it has not been reported by then, on the daemon's clock.
     pub deadline: Timestamp,
+    /// The same as a time from the claim, for a worker whose clock says something else.
+    pub time_left_ms: DurationMs,
     /// The attempt is taken back when no event arrives for this long.
     pub progress_timeout_ms: DurationMs,
     pub work: Work,
@@ -264,6 +266,24 @@ impl std::fmt::Debug for HeartbeatReply {
         let renewed: Vec<_> = self.grants.keys().collect();
         f.debug_struct("HeartbeatReply").field("lost", &self.lost).field("renewed", &renewed).finish()
     }
+}
+
+/// `POST /v1/worker/sessions/{session}/watch`: answered as soon as one of `held` is lost, so that work that was cancelled
+/// stops before the next heartbeat. It keeps no session alive.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    pub held: Vec<HeldLease>,
+    /// Waits up to this long; at most 20 s.
+    pub wait_ms: DurationMs,
+}
+
+/// Answer to a [`Watch`].
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Watched {
+    /// Leases the session no longer has: stop at once, report nothing.
+    pub lost: Vec<HeldLease>,
 }
 
 /// `POST /v1/worker/leases/{job}/{slug}/{epoch}/events`: progress, numbered by the worker from 0.

@@ -108,6 +108,7 @@ endpoints! {
     SessionOpen = POST "/v1/worker/sessions" Key(LeaseClaim Installation);
     SessionClaim = POST "/v1/worker/sessions/{id}/claim" Key(LeaseClaim Installation);
     SessionHeartbeat = POST "/v1/worker/sessions/{id}/heartbeat" Key(LeaseClaim Installation);
+    SessionWatch = POST "/v1/worker/sessions/{id}/watch" Key(LeaseClaim Installation);
     SessionClose = DELETE "/v1/worker/sessions/{id}" Key(LeaseClaim Installation);
     LeaseEvents = POST "/v1/worker/leases/{job}/{slug}/{epoch}/events" Lease(BlobWrite);
     LeaseReport = POST "/v1/worker/leases/{job}/{slug}/{epoch}/report" AnyLease(BlobWrite);

@@ -78,6 +78,7 @@ fn handler(endpoint: Endpoint) -> MethodRouter<Gateway> {
         Endpoint::SessionOpen => post(worker::open),
         Endpoint::SessionClaim => post(worker::claim),
         Endpoint::SessionHeartbeat => post(worker::heartbeat),
+        Endpoint::SessionWatch => post(worker::watch),
         Endpoint::SessionClose => delete(worker::close),
         Endpoint::LeaseEvents => post(worker::progress),
         Endpoint::LeaseReport => post(worker::report),

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use df_contract::lease::{
     Claim, Claimed, HEARTBEAT_EVERY, Heartbeat, HeartbeatReply, HeldLease, ProgressBatch, Report,
-    SESSION_TTL, SessionOpen, SessionOpened,
+    SESSION_TTL, SessionOpen, SessionOpened, Watch, Watched,
 };
 use df_contract::task::Product;
 use df_contract::{
@@ -14,6 +15,7 @@ use df_contract::{
 };
 use df_control_machine::{Actor, CommandBody, JobRecord, Rejection, ReturnCause, TaskRecord};
 use df_store::{BlobStore, ClaimRequest, Refused, SessionRow};
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::agents::Cast;
 use crate::env::command_id_of;
@@ -23,6 +25,9 @@ use crate::{OrchestrationError, Orchestrator, work};
 pub const MAX_CLAIM_WAIT: DurationMs = DurationMs(20_000);
 /// Most leases handed out in one claim.
 pub const MAX_CLAIM: u32 = 64;
+
+/// A waiting claim looks again after this long even without a hint.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What came of making a lease.
 enum Made {
@@ -64,17 +69,20 @@ impl Orchestrator {
     ) -> Result<Claimed, OrchestrationError> {
         let row = self.session(session, key).await?;
         let kinds: Vec<LeaseKind> = ask.kinds.iter().copied().filter(|k| row.class.may_hold(*k)).collect();
-        let until = self.inner.env.now().plus(ask.wait_ms.min(MAX_CLAIM_WAIT));
+        // Not by the wall clock: set back, it would make this wait for ever.
+        let over = tokio::time::sleep(ask.wait_ms.min(MAX_CLAIM_WAIT).to_std());
+        tokio::pin!(over);
         let mut changes = self.inner.store.subscribe();
         loop {
             let leases = self.claim_now(session, &kinds, ask.max.min(MAX_CLAIM)).await?;
-            let left = until.since(self.inner.env.now());
-            if !leases.is_empty() || left == DurationMs::ZERO {
+            if !leases.is_empty() || ask.wait_ms == DurationMs::ZERO || over.is_elapsed() {
                 return Ok(Claimed { leases });
             }
             // A hint wakes us early; without one we look again, since a back-off may have ended.
-            let nap = left.min(DurationMs(500)).to_std();
-            let _ = tokio::time::timeout(nap, changes.recv()).await;
+            tokio::select! {
+                () = &mut over => {}
+                _ = tokio::time::timeout(LOOK_AGAIN, changes.recv()) => {}
+            }
         }
     }
 
@@ -130,6 +138,7 @@ impl Orchestrator {
         let grant = self.grant_for(record, task)?.unwrap_or_default();
         let mut work = work::work_of(record, task, &grant, &self.inner.config)?;
         casting.into_work(&mut work);
+        let deadline = task.deadline.ok_or(OrchestrationError::Incomplete("a leased task has a deadline"))?;
         Ok(Made::Lease(Box::new(Lease {
             job: record.id,
             tenant: record.tenant.clone(),
@@ -138,7 +147,8 @@ impl Orchestrator {
             attempt: task.attempt.ok_or(OrchestrationError::Incomplete("a leased task has an attempt"))?,
             attempt_number: task.attempts,
             token: self.inner.tokens.issue(record.id, slug, task.epoch),
-            deadline: task.deadline.ok_or(OrchestrationError::Incomplete("a leased task has a deadline"))?,
+            deadline,
+            time_left_ms: deadline.since(self.inner.env.now()),
             progress_timeout_ms: self.inner.config.progress_timeout_ms,
             work,
         })))
@@ -182,6 +192,36 @@ impl Orchestrator {
             }
         }
         Ok(HeartbeatReply { lost, grants })
+    }
+
+    /// Waits until the session has lost one of the leases that it believes it has: within moments of the command that
+    /// took it. Changes of other jobs are looked past; what the hints missed, the heartbeat tells.
+    pub async fn watch(
+        &self,
+        session: SessionId,
+        key: KeyId,
+        watch: Watch,
+    ) -> Result<Watched, OrchestrationError> {
+        self.session(session, key).await?;
+        let over = tokio::time::sleep(watch.wait_ms.min(MAX_CLAIM_WAIT).to_std());
+        tokio::pin!(over);
+        let mut changes = self.inner.store.subscribe();
+        loop {
+            let lost = self.inner.store.leases_lost(session, watch.held.clone()).await?;
+            if !lost.is_empty() || over.is_elapsed() {
+                return Ok(Watched { lost });
+            }
+            loop {
+                tokio::select! {
+                    () = &mut over => break,
+                    changed = changes.recv() => match changed {
+                        Ok(job) if watch.held.iter().all(|held| held.job != job) => {}
+                        Ok(_) | Err(RecvError::Lagged(_)) => break,
+                        Err(RecvError::Closed) => return Ok(Watched { lost }),
+                    },
+                }
+            }
+        }
     }
 
     /// Ends a session in good order: what it held goes back at once.

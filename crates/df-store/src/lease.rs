@@ -45,16 +45,22 @@ pub(crate) fn heartbeat(
     row.last_heartbeat = now;
     row.expires_at = now.plus(SESSION_TTL);
     tx.rows.session_write(&row)?;
+    let lost = lost(tx.rows, id, held)?;
+    stall_unknown(tx, id, now, held)?;
+    Ok(lost)
+}
+
+/// What of `held` the session does not have any more.
+pub(crate) fn lost(rows: &dyn crate::rows::Rows, id: SessionId, held: &[HeldLease]) -> Kept<Vec<HeldLease>> {
     let mut lost = Vec::new();
     for lease in held {
-        let kept = tx.rows.lease(lease.job, &lease.slug)?.is_some_and(|row| {
+        let kept = rows.lease(lease.job, &lease.slug)?.is_some_and(|row| {
             row.state == TaskState::Leased && row.epoch == lease.epoch && row.session == Some(id)
         });
         if !kept {
             lost.push(lease.clone());
         }
     }
-    stall_unknown(tx, id, now, held)?;
     Ok(lost)
 }
 

@@ -175,6 +175,15 @@ impl Store {
         self.owner.call(move |tx| lease::heartbeat(tx, id, now, &held)).await
     }
 
+    /// What of `held` the session does not have any more. Reads alone.
+    pub async fn leases_lost(
+        &self,
+        id: SessionId,
+        held: Vec<HeldLease>,
+    ) -> Result<Vec<HeldLease>, StoreError> {
+        self.read(move |rows| lease::lost(rows, id, &held)).await
+    }
+
     /// Ends the session; the next [`Store::reap`] gives its tasks back.
     pub async fn session_close(&self, id: SessionId) -> Result<(), StoreError> {
         self.owner.call(move |tx| lease::close(tx, id)).await

@@ -182,6 +182,7 @@ pub(crate) fn lease(work: Work) -> Lease {
         attempt_number: 1,
         token: LeaseToken("lease-token".into()),
         deadline: Timestamp::from_millis(now + 600_000),
+        time_left_ms: DurationMs::from_secs(600),
         progress_timeout_ms: DurationMs::from_secs(120),
         work,
     }

@@ -62,12 +62,15 @@ impl<'a> Session<'a> {
     pub(super) async fn serve(mut self, mut stop: watch::Receiver<bool>) -> Ended {
         let (names, shown) = watch::channel(Vec::new());
         let (beats, mut answers) = mpsc::channel(BEATS_AHEAD);
+        let (losses, mut lost) = mpsc::channel(BEATS_AHEAD);
         let every = self.opened.heartbeat_every_ms.to_std();
         let mut heart = JoinSet::new();
-        heart.spawn(heart::beat(self.worker.daemon.clone(), self.opened.session, every, shown, beats));
+        let (daemon, session) = (&self.worker.daemon, self.opened.session);
+        heart.spawn(heart::watch(daemon.clone(), session, shown.clone(), losses));
+        heart.spawn(heart::beat(daemon.clone(), session, every, shown, beats));
         let mut claiming: Option<Claiming> = None;
         let ended = loop {
-            names.send_replace(self.held.keys().cloned().collect());
+            names.send_if_modified(|names| self.name_held(names));
             if claiming.is_none() {
                 claiming = self.next_claim(Duration::ZERO);
             }
@@ -79,6 +82,7 @@ impl<'a> Session<'a> {
                 }
                 () = wanted(&mut stop) => break Ended::Stopped,
                 Some(beat) = answers.recv() => if self.hear(beat).is_gone() { break Ended::Lost },
+                Some(lost) = lost.recv() => self.lose(&lost),
                 Some(ended) = self.attempts.join_next() => self.forget(ended),
                 claimed = pending_or(&mut claiming) => match claimed {
                     Ok(claimed) => {
@@ -164,13 +168,28 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn apply(&mut self, reply: HeartbeatReply) {
-        for lost in &reply.lost {
-            if let Some(held) = self.held.get(lost) {
+    /// Brings `names` up to date; whether that changed them.
+    fn name_held(&self, names: &mut Vec<HeldLease>) -> bool {
+        let changed = !self.held.keys().eq(names.iter());
+        if changed {
+            *names = self.held.keys().cloned().collect();
+        }
+        changed
+    }
+
+    /// Stops the work of leases that are gone.
+    fn lose(&mut self, lost: &[HeldLease]) {
+        for lost in lost {
+            if let Some(held) = self.held.get(lost)
+                && !held.cancel.send_replace(true)
+            {
                 tracing::info!(job = %lost.job, task = %lost.slug, epoch = lost.epoch, "lease lost");
-                held.cancel.send_replace(true);
             }
         }
+    }
+
+    fn apply(&mut self, reply: HeartbeatReply) {
+        self.lose(&reply.lost);
         for (name, held) in &self.held {
             if let Some(token) = reply.grants.get(&format!("{}/{}", name.job, name.slug)) {
                 held.token.send_replace(ModelToken::new(token));

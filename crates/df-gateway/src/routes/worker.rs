@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use df_contract::lease::{
-    Claim, Claimed, Heartbeat, HeartbeatReply, MAX_PROGRESS_BYTES, MAX_PROGRESS_LINES, ProgressBatch, Report,
-    SessionOpen, SessionOpened,
+    Claim, Claimed, Heartbeat, HeartbeatReply, HeldLease, MAX_PROGRESS_BYTES, MAX_PROGRESS_LINES,
+    ProgressBatch, Report, SessionOpen, SessionOpened, Watch, Watched,
 };
 use df_contract::{DurationMs, ErrorCode, LeaseToken};
 
@@ -61,14 +61,31 @@ pub(crate) async fn heartbeat(
     path: PathOf,
     JsonBody(beat): JsonBody<Heartbeat, MAX_SMALL_BYTES>,
 ) -> Result<Json<HeartbeatReply>, ApiError> {
-    if beat.held.len() > MAX_CAPACITY as usize {
-        return Err(refused(
-            ErrorCode::InvalidRequest,
-            format!("`held` has more than {MAX_CAPACITY} leases"),
-        ));
-    }
+    check_held(&beat.held)?;
     let session = path.parse("id")?;
     Ok(Json(gateway.orchestrator().heartbeat(session, caller.key, beat).await?))
+}
+
+/// Reads alone, so it may be dropped at any moment: when the daemon stops, and when the worker has something else to ask.
+pub(crate) async fn watch(
+    State(gateway): State<Gateway>,
+    Passed(caller): Passed<Caller>,
+    path: PathOf,
+    JsonBody(watch): JsonBody<Watch, MAX_SMALL_BYTES>,
+) -> Result<Json<Watched>, ApiError> {
+    check_held(&watch.held)?;
+    let (session, mut stop) = (path.parse("id")?, gateway.stop());
+    tokio::select! {
+        answer = gateway.orchestrator().watch(session, caller.key, watch) => Ok(Json(answer?)),
+        _ = stop.wait_for(|stop| *stop) => Ok(Json(Watched { lost: Vec::new() })),
+    }
+}
+
+fn check_held(held: &[HeldLease]) -> Result<(), ApiError> {
+    if held.len() <= MAX_CAPACITY as usize {
+        return Ok(());
+    }
+    Err(refused(ErrorCode::InvalidRequest, format!("`held` has more than {MAX_CAPACITY} leases")))
 }
 
 pub(crate) async fn close(

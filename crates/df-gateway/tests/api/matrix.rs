@@ -154,6 +154,7 @@ async fn who_may_knock_where() {
     SessionOpen         ---  ---  ---  ---  ---  ---  yes
     SessionClaim        ---  ---  ---  ---  ---  ---  yes
     SessionHeartbeat    ---  ---  ---  ---  ---  ---  yes
+    SessionWatch        ---  ---  ---  ---  ---  ---  yes
     SessionClose        ---  ---  ---  ---  ---  ---  yes
     LeaseEvents         ---  ---  ---  ---  ---  ---  ---
     LeaseReport         ---  ---  ---  ---  ---  ---  ---
