@@ -5,16 +5,11 @@
 use std::time::Duration;
 
 use df_contract::api::JobView;
-use df_contract::grant::BudgetCap;
-use df_contract::{
-    AttemptId, DurationMs, ErrorCode, Grant, GrantClaims, JobId, JobState, TaskState, Timestamp, Tokens,
-};
+use df_contract::{JobId, JobState, TaskState};
 use df_testkit::{
-    Api, Ask, Limit, Reply, ScriptedModel, TestFactory, file_task, marker, planned_job, poll, processes_with,
-    write_file_task,
+    Ask, Limit, Reply, ScriptedModel, TestFactory, file_task, marker, planned_job, poll, processes_with,
+    revoked, task_grant, write_file_task,
 };
-use ed25519_dalek::SigningKey;
-use reqwest::Method;
 use serde_json::json;
 
 /// A model call that is under way for as long as anybody listens.
@@ -42,49 +37,6 @@ fn script(plain: String, deaf: String) -> impl Fn(&Ask) -> Reply + Send + Sync +
     }
 }
 
-/// A grant for the attempt at `slug`, as the daemon gave it to the worker.
-fn grant(factory: &TestFactory, view: &JobView, slug: &str) -> Api {
-    let task = view.tasks.iter().find(|task| task.slug.as_str() == slug).unwrap();
-    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-    let now = Timestamp(u64::try_from(since.as_millis()).unwrap());
-    let job = view.summary.id;
-    let cap = BudgetCap {
-        account: format!("job:{job}"),
-        version: 1,
-        nano_usd: None,
-        tokens: view.caps.as_ref().map(|caps| caps.tokens).or(Some(Tokens(1))),
-    };
-    let claims = GrantClaims {
-        tenant: "default".parse().unwrap(),
-        job,
-        task: task.slug.clone(),
-        attempt: AttemptId::mint(now, [6; 10]),
-        epoch: task.epoch,
-        caps: vec![cap],
-        models: vec!["default".into()],
-        plan: None,
-        issued_at: now,
-        expires_at: now.plus(DurationMs::from_secs(240)),
-    };
-    let mut seed = [0; 32];
-    hex::decode_to_slice(factory.grant_seed(), &mut seed).unwrap();
-    let grant = Grant::sign(&claims, &SigningKey::from_bytes(&seed)).unwrap();
-    Api::new(&factory.proxy_url(), grant.expose())
-}
-
-/// One call of a model under a grant: the refusal's code, or nothing.
-async fn called(proxy: &Api) -> Result<(), String> {
-    let body =
-        json!({"model": "default", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 64});
-    let headers = [("content-type", "application/json")];
-    let answer = proxy
-        .raw(Method::POST, "/v1/chat/completions", &headers, body.to_string().into_bytes())
-        .await
-        .unwrap();
-    let text = String::from_utf8_lossy(&answer.1).into_owned();
-    if answer.0 == 200 { Ok(()) } else { Err(text) }
-}
-
 /// Until each agent is where it is to be cancelled.
 async fn all_at_work(model: &ScriptedModel, job: JobId, factory: &TestFactory, markers: [(&str, usize); 2]) {
     poll(Limit::JOB, "every agent is at work", async || {
@@ -107,16 +59,14 @@ async fn cancelling_ends_every_process_lease_and_grant() {
     // Two of the deaf: the command that ignores SIGTERM, and its child in a session of its own.
     all_at_work(&model, job, &factory, [(&plain, 1), (&deaf, 2)]).await;
     let before = factory.admin().job(job).await.unwrap();
-    let proxy = grant(&factory, &before, "runs");
-    called(&proxy).await.unwrap();
+    let proxy = task_grant(&factory, &before, "runs");
+    assert!(!revoked(&proxy).await);
     let asked = model.tally();
 
     let cancelled = factory.cli_as(factory.admin(), &["--json", "cancel", &job.to_string()]);
     assert_eq!(cancelled.succeeded().json::<JobView>().summary.state, JobState::Cancelled);
-    poll(Limit::STEP, "the grant is withdrawn", async || match called(&proxy).await {
-        Ok(()) => Err("it still opens the proxy".to_owned()),
-        Err(why) if why.contains(ErrorCode::GrantRevoked.code()) => Ok(()),
-        Err(why) => panic!("{why}"),
+    poll(Limit::STEP, "the grant is withdrawn", async || {
+        if revoked(&proxy).await { Ok(()) } else { Err("it still opens the proxy".to_owned()) }
     })
     .await;
     for marker in [&plain, &deaf] {
@@ -143,8 +93,7 @@ async fn cancelling_ends_every_process_lease_and_grant() {
     .await;
     factory.settled(job).await;
     for _ in 0..3 {
-        let why = called(&proxy).await.unwrap_err();
-        assert!(why.contains(ErrorCode::GrantRevoked.code()), "{why}");
+        assert!(revoked(&proxy).await);
     }
     let now = model.tally();
     let own = |tally: &df_testkit::Tally| tally.tasks.iter().filter(|task| *task != "plan").count();

@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use df_contract::api::SystemView;
-use df_contract::lease::{Claimed, HeartbeatReply, Work};
-use df_contract::{Digest, Role, TaskState};
+use df_contract::lease::{Claimed, HeartbeatReply, Watched, Work};
+use df_contract::{Digest, Lease, Role, TaskState};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -161,4 +161,63 @@ async fn a_heartbeat_tells_what_is_lost_and_a_closed_session_gives_back() {
     player.client.delete(&base).await.done();
     assert_eq!(alice.job(job).await.tasks[0].state, TaskState::Ready);
     player.client.post(&format!("{base}/heartbeat"), &json!({"held": []})).await.refused("stale_lease");
+}
+
+/// A watch is answered by the loss itself, and by nothing else that happens.
+#[tokio::test]
+async fn a_watch_tells_at_once_what_is_lost() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let player = Player::start(&world).await;
+    for _ in 0..2 {
+        alice.submit(&plain()).await;
+    }
+    let leases = player.claim().await;
+    let held = |lease: &Lease| json!({"job": lease.job, "slug": lease.slug, "epoch": lease.epoch});
+    let (kept, lost) = (&leases[0], &leases[1]);
+    let path = format!("/v1/worker/sessions/{}/watch", player.session);
+    let watch = |wait_ms: u64| json!({"held": [held(kept), held(lost)], "wait_ms": wait_ms});
+    let now: Watched = player.client.post(&path, &watch(0)).await.ok();
+    assert!(now.lost.is_empty());
+    let waiting = watch(20_000);
+    let cancel = async {
+        let priority = alice.post(&format!("/v1/jobs/{}/priority", kept.job), &json!({"priority": 1})).await;
+        priority.ok::<Value>();
+        alice.post(&format!("/v1/jobs/{}/cancel", lost.job), &json!({"cause": "enough"})).await.ok::<Value>();
+    };
+    let (told, ()) = tokio::join!(player.client.post(&path, &waiting), cancel);
+    let told: Watched = told.ok();
+    assert_eq!(told.lost.iter().map(|lease| lease.job).collect::<Vec<_>>(), [lost.job]);
+
+    let thief = world.key("worker-2", &[Role::Worker]).await;
+    thief.post(&path, &watch(0)).await.refused("stale_lease");
+    let many = json!({"held": vec![held(kept); 1_025], "wait_ms": 0});
+    player.client.post(&path, &many).await.refused("body_too_large");
+}
+
+/// What a worker says it has ends up in what every claim looks through.
+#[tokio::test]
+async fn a_session_has_labels_as_jobs_can_ask_for_them() {
+    let world = World::start().await;
+    let worker = world.key("worker-1", &[Role::Worker]).await;
+    let many: Vec<String> = (0..65).map(|n| format!("l{n}")).collect();
+    for (labels, says) in [
+        (json!(["GPU"]), "`GPU`"),
+        (json!(["zone a"]), "`zone a`"),
+        (json!(["\u{1b}[31mred"]), "lower-case"),
+        (json!(["x".repeat(49)]), "48 bytes"),
+        (json!([""]), "lower-case"),
+        (json!(many), "64"),
+    ] {
+        let open = json!({"name": "w", "capacity": 1, "labels": labels});
+        let problem = worker.post("/v1/worker/sessions", &open).await.refused("invalid_request");
+        assert!(problem.detail.contains(says) && !problem.detail.contains('\u{1b}'), "{problem}");
+    }
+    let open = json!({"name": "w", "capacity": 1, "labels": ["gpu", "zone-a"]});
+    worker.post("/v1/worker/sessions", &open).await.ok::<Value>();
+    assert_eq!(
+        world.admin.get("/v1/system").await.ok::<SystemView>().workers.len(),
+        1,
+        "no other was opened"
+    );
 }
