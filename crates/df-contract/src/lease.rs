@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::agent::Runtime;
+use crate::agent::{MAX_LABEL_BYTES, Runtime, is_label};
 use crate::task::TreeRef;
 use crate::{
     AcceptanceCheck, AgentTask, AttemptId, AttemptOutcome, Digest, DurationMs, HiddenCheck, JobId,
@@ -102,7 +102,22 @@ pub struct SessionOpen {
     pub runtimes: BTreeSet<Runtime>,
 }
 
+/// Most labels of one worker.
+pub const MAX_WORKER_LABELS: usize = 64;
+
 impl SessionOpen {
+    /// What is wrong with the labels: a label is lower-case letters, digits and single hyphens, as in a job.
+    pub fn wrong_labels(&self) -> Option<String> {
+        if self.labels.len() > MAX_WORKER_LABELS {
+            return Some(format!("{} labels are given, the limit is {MAX_WORKER_LABELS}", self.labels.len()));
+        }
+        let wrong = self.labels.iter().find(|label| !is_label(label))?;
+        let shown = wrong.chars().filter(|c| !c.is_control()).take(MAX_LABEL_BYTES).collect::<String>();
+        Some(format!(
+            "label `{shown}`: lower-case letters, digits and single hyphens, at most {MAX_LABEL_BYTES} bytes"
+        ))
+    }
+
     /// A worker with the default sandbox and runtime, and no labels.
     pub fn plain(name: impl Into<String>, capacity: u32) -> Self {
         Self {

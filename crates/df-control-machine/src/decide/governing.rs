@@ -17,6 +17,9 @@ use crate::tasks::Tasks;
 /// How often the output gate may send a job back to work.
 pub(crate) const MAX_REWORKS: u32 = 2;
 
+/// Why tasks that were open when a job was rejected are.
+const REJECTED: &str = "the job was rejected";
+
 pub(super) fn submit(
     command: &Command,
     tenant: &TenantId,
@@ -89,7 +92,8 @@ pub(super) fn decided(
     match decision.verdict {
         Verdict::Approved => draft.job(JobEvent::DecidedApproved, ""),
         Verdict::Rejected => {
-            draft.job(JobEvent::DecidedRejected, &rules(&decision.reasons, Verdict::Rejected))
+            draft.job(JobEvent::DecidedRejected, &rules(&decision.reasons, Verdict::Rejected))?;
+            draft.cancel_tasks(REJECTED)
         }
         Verdict::NeedsApproval => {
             let rule = decision.obligations.approval.clone();
@@ -145,7 +149,8 @@ pub(super) fn vote(
     vote.count(draft, &mut approval, None)?;
     if !approve {
         draft.record.approval = None;
-        return draft.job(JobEvent::ApprovalDenied, &format!("rejected by {identity}"));
+        draft.job(JobEvent::ApprovalDenied, &format!("rejected by {identity}"))?;
+        return draft.cancel_tasks(REJECTED);
     }
     if !approval.is_complete() {
         draft.record.approval = Some(approval);
@@ -220,7 +225,8 @@ pub(super) fn expire(draft: &mut Draft) -> Result<(), Rejection> {
         Some(_) | None => return steering::expire_budget(draft),
     }
     draft.record.approval = None;
-    draft.job(JobEvent::ApprovalExpired, "nobody approved in time")
+    draft.job(JobEvent::ApprovalExpired, "nobody approved in time")?;
+    draft.cancel_tasks(REJECTED)
 }
 
 pub(super) fn start_validation(draft: &mut Draft) -> Result<(), Rejection> {

@@ -27,6 +27,13 @@ pub(super) fn message(draft: &mut Draft, by: &str, text: &str) -> Result<(), Rej
         let told = format!("a message has 1 to {MAX_MESSAGE_BYTES} bytes; this one has {}", text.len());
         return Err(Rejection::Invalid(told));
     }
+    // A message is shown to agents and to whoever reads the job: nothing in it may steer a terminal.
+    if let Some(found) = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        return Err(Rejection::Invalid(format!(
+            "the message holds the control character U+{:04X}; of those only line ends and tabs may be there",
+            u32::from(found)
+        )));
+    }
     if draft.record.messages.len() >= MAX_MESSAGES {
         return Err(Rejection::Invalid(format!(
             "the job has its {MAX_MESSAGES} messages, which is the limit"

@@ -46,10 +46,13 @@ fn a_message_goes_to_the_next_agent_and_to_each_of_its_attempts() {
 #[test]
 fn messages_are_bounded_and_end_with_the_job() {
     let mut job = job();
-    for wrong in ["", " \n", &"x".repeat(MAX_MESSAGE_BYTES + 1)] {
-        assert_eq!(say(&mut job, wrong), Err(ErrorCode::InvalidRequest));
+    let long = "x".repeat(MAX_MESSAGE_BYTES + 1);
+    for wrong in ["", " \n", &long, "\u{1b}[2Jgone", "a\u{7}", "\u{9b}31m", "nul\0", "\u{7f}"] {
+        assert_eq!(say(&mut job, wrong), Err(ErrorCode::InvalidRequest), "{wrong:?}");
     }
-    for _ in 0..MAX_MESSAGES {
+    assert!(job.record().messages.is_empty());
+    say(&mut job, "two lines\r\n\tof ทดสอบ").unwrap();
+    for _ in 1..MAX_MESSAGES {
         say(&mut job, &"x".repeat(MAX_MESSAGE_BYTES)).unwrap();
     }
     assert_eq!(say(&mut job, "one more"), Err(ErrorCode::InvalidRequest));

@@ -211,3 +211,45 @@ fn a_target_named_twice_is_delivered_to_once() {
     assert_eq!(job.record().state, JobState::Completed);
     assert_eq!(job.record().tasks.values().filter(|t| t.kind == LeaseKind::Deliver).count(), 2);
 }
+
+/// Drives a job of which everything needs approval, and approves the first `votes` times that it is asked. Whether it
+/// is asked once more.
+fn asked_after(votes: usize) -> Option<Driver> {
+    let mut job = Driver::of(serde_json::json!({"title": "t", "description": "d"}));
+    let mut left = votes;
+    for n in 1..400 {
+        if job.record().state == JobState::AwaitingApproval {
+            if left == 0 {
+                return Some(job);
+            }
+            left -= 1;
+            job.vote("bob", true, None).unwrap();
+        } else if !job.step(&mut || Verdict::NeedsApproval).unwrap() {
+            let slug = job.ready().first().cloned()?;
+            job.claim(&slug).unwrap();
+            let task = &job.record().tasks[&slug];
+            let made = product(task.kind, task.role, n);
+            job.report(&slug, AttemptOutcome::Succeeded { product: made }).unwrap();
+        }
+    }
+    panic!("the job never ends");
+}
+
+#[test]
+fn a_rejected_job_leaves_no_open_tasks() {
+    let mut asked = 0;
+    while let Some(mut denied) = asked_after(asked) {
+        let mut expired = asked_after(asked).unwrap();
+        denied.vote("bob", false, None).unwrap();
+        expired.clock += 1_000_000;
+        expired.send("daemon", CommandBody::ExpireApproval).unwrap();
+        for job in [denied, expired] {
+            assert_eq!(job.record().state, JobState::Rejected, "the approval after {asked} others");
+            let open =
+                |task: &&df_control_machine::TaskRecord| !df_control_machine::task::is_ended(task.state);
+            assert_eq!(job.record().tasks.values().find(open), None);
+        }
+        asked += 1;
+    }
+    assert!(asked >= 3, "the job, its plan and its result were asked for, not {asked} things");
+}

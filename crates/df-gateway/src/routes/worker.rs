@@ -29,6 +29,9 @@ pub(crate) async fn open(
         return Err(refused(ErrorCode::InvalidRequest, format!("`capacity` goes from 1 to {MAX_CAPACITY}")));
     }
     let open = SessionOpen { name, ..open };
+    if let Some(wrong) = open.wrong_labels() {
+        return Err(refused(ErrorCode::InvalidRequest, wrong));
+    }
     let opened = gateway.orchestrator().session_open(caller.key, caller.class, open).await?;
     tracing::info!(session = %opened.session, worker = caller.identity, "worker session opened");
     Ok((StatusCode::CREATED, Json(opened)))
