@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::task::TreeRef;
 use crate::wire::wire_names;
 use crate::{
-    CheckResult, Decision, Digest, DurationMs, FailureKind, JobId, JobSpec, JobState, KeyId, LeaseKind,
-    NanoUsd, Plan, Role, TaskSlug, TaskState, TenantId, Timestamp, Tokens, Usage,
+    AgentName, CheckResult, Decision, Digest, DurationMs, FailureKind, JobId, JobSpec, JobState, KeyId,
+    LeaseKind, NanoUsd, Plan, Role, TaskSlug, TaskState, TenantId, Timestamp, Tokens, Usage,
 };
 
 /// `POST /v1/jobs` takes a [`JobSpec`] and an optional `Idempotency-Key` header; answers this.
@@ -366,7 +366,41 @@ pub struct SystemView {
     /// Everything that runs by itself, and how it goes. Errors are shown to those who may see every tenant.
     #[serde(default)]
     pub reconcilers: Vec<ReconcilerView>,
+    /// Agents that have failed on a worker of late, at most a thousand; of the caller's tenant, or of all for those who
+    /// may see every tenant.
+    #[serde(default)]
+    pub breakers: Vec<BreakerView>,
 }
+
+/// An agent that has failed on a worker for a tenant, and whether it is asked there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BreakerView {
+    pub worker: String,
+    pub tenant: TenantId,
+    /// `builtin`, `acp`, `command`, `remote`.
+    pub runtime: String,
+    pub agent: AgentName,
+    pub state: BreakerState,
+    /// While it is closed: failures in a row.
+    pub failures: u32,
+    /// While it is not: how often it opened since it was last closed.
+    pub trips: u32,
+    /// While it is open: one task goes out as a probe after so long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_for_ms: Option<DurationMs>,
+}
+
+wire_names!(
+    /// Whether an agent is given work on a worker.
+    BreakerState {
+        /// It is, and has failed of late.
+        Closed = "closed",
+        /// Not for a while.
+        Open = "open",
+        /// One task is out to see whether it works again.
+        HalfOpen = "half_open",
+    }
+);
 
 /// One loop of the daemon that needs no input.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

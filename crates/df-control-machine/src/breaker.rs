@@ -1,11 +1,14 @@
-//! The circuit breaker of one agent: a runtime that keeps failing gets no more work until it has had time to recover,
-//! and then one task at first.
+//! The circuit breaker of one agent on one worker, for one tenant ([`BreakerKey`]): a runtime that keeps failing gets no
+//! more work until it has had time to recover, and then one task at first. What fails for one tenant or on one worker
+//! says nothing of others, so it shuts off nothing there.
 //!
 //! A pure state machine after Nygard's pattern (*Release It!*, 2007): closed, open for a cool-off that doubles, half open
 //! with one probe. It cannot stay shut: a probe whose end nobody reports, or a clock that went back, lets another in.
 
-use df_contract::{DurationMs, FailureKind, Timestamp};
+use df_contract::{DurationMs, FailureKind, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use crate::schedule::Runner;
 
 /// Failures of the runtime in a row that open the breaker.
 pub const OPEN_AFTER: u32 = 5;
@@ -13,6 +16,15 @@ pub const OPEN_AFTER: u32 = 5;
 pub const COOL_OFF: DurationMs = DurationMs(30_000);
 /// Longest cool-off, and how long a probe may stay away before another is let in.
 pub const MAX_COOL_OFF: DurationMs = DurationMs(600_000);
+
+/// What a breaker belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BreakerKey {
+    /// The name under which the worker opens its sessions.
+    pub worker: String,
+    pub tenant: TenantId,
+    pub runner: Runner,
+}
 
 /// The state of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,12 +44,10 @@ impl Default for Breaker {
     }
 }
 
-/// What a breaker is told.
+/// What the end of an attempt tells a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerEvent {
-    /// A task of the agent was claimed.
-    Claimed,
     /// An attempt ended in a way that shows the runtime at work.
     Worked,
     /// An attempt ended because the runtime failed.
@@ -48,7 +58,7 @@ pub enum BreakerEvent {
 
 impl BreakerEvent {
     pub const ALL: &'static [BreakerEvent] =
-        &[BreakerEvent::Claimed, BreakerEvent::Worked, BreakerEvent::Failed, BreakerEvent::Unknown];
+        &[BreakerEvent::Worked, BreakerEvent::Failed, BreakerEvent::Unknown];
 
     /// What an attempt that failed like this says about the runtime. A lease that was lost or given back says
     /// [`BreakerEvent::Unknown`], an attempt that succeeded [`BreakerEvent::Worked`].
@@ -95,23 +105,36 @@ impl Breaker {
         }
     }
 
-    /// The breaker after `event` at `at`. Total. Attempts that were claimed before it opened are heard as well: a
-    /// success closes it at any time, a failure while it is open changes nothing.
-    pub fn after(self, event: BreakerEvent, at: Timestamp) -> Self {
+    /// The breaker after a task of the agent was claimed at `at`: if it was not closed, that one is the probe.
+    pub const fn claimed(self, at: Timestamp) -> Self {
+        match self {
+            Breaker::Closed { .. } => self,
+            Breaker::Open { trips, .. } | Breaker::HalfOpen { trips, .. } => {
+                Breaker::HalfOpen { since: at, trips }
+            }
+        }
+    }
+
+    /// The breaker after an attempt that was claimed at `claimed` ended at `at`. Total. Attempts that were claimed before it opened
+    /// are heard as well: a success closes it at any time; anything else changes nothing until it is closed, and least of
+    /// all ends the wait for a probe that is still out.
+    pub fn after(self, event: BreakerEvent, claimed: Timestamp, at: Timestamp) -> Self {
         let open = |trips: u32| Breaker::Open { until: at.plus(cool_off(trips)), trips };
         match (self, event) {
+            (Breaker::HalfOpen { since, .. }, BreakerEvent::Failed | BreakerEvent::Unknown)
+                if claimed != since =>
+            {
+                self
+            }
             (Breaker::Closed { failures }, BreakerEvent::Failed) => match failures.saturating_add(1) {
                 failures if failures < OPEN_AFTER => Breaker::Closed { failures },
                 _ => open(1),
             },
             (Breaker::HalfOpen { trips, .. }, BreakerEvent::Failed) => open(trips.saturating_add(1)),
             (_, BreakerEvent::Worked) => Breaker::Closed { failures: 0 },
-            (Breaker::Open { trips, .. } | Breaker::HalfOpen { trips, .. }, BreakerEvent::Claimed) => {
-                Breaker::HalfOpen { since: at, trips }
-            }
             // The probe said nothing: the next one may go at once.
             (Breaker::HalfOpen { trips, .. }, BreakerEvent::Unknown) => Breaker::Open { until: at, trips },
-            (Breaker::Closed { .. }, BreakerEvent::Claimed | BreakerEvent::Unknown)
+            (Breaker::Closed { .. }, BreakerEvent::Unknown)
             | (Breaker::Open { .. }, BreakerEvent::Failed | BreakerEvent::Unknown) => self,
         }
     }

@@ -30,7 +30,7 @@ pub mod task;
 pub mod tasks;
 pub mod waiting;
 
-pub use breaker::{Breaker, BreakerEvent};
+pub use breaker::{Breaker, BreakerEvent, BreakerKey};
 pub use command::{Actor, Command, CommandBody, Rejection, ReturnCause};
 pub use decide::{AuditBody, AuditDraft, Decided, Effect, decide};
 pub use record::{

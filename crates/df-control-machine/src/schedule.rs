@@ -13,7 +13,8 @@
 //! before everything new.
 //!
 //! **What may not be claimed now** is passed over: tasks at a cap of their tenant, job, agent or runtime ([`Rules`]), tasks that
-//! this worker cannot do ([`Worker::fits`]), and agents whose [`Breaker`] is open. None of these waits costs anything.
+//! this worker cannot do ([`Worker::fits`]), and agents whose [`Breaker`] is open on this worker for the task's tenant: others
+//! may take those in the same moment. None of these waits costs anything.
 //!
 //! Units: passes and virtual time are virtual (`SCALE` = one claim at weight 1), urgency is in milliseconds.
 
@@ -55,7 +56,7 @@ pub fn urgency(created_at: Timestamp, deadline: Option<Timestamp>, priority: i8)
     created.min(due).saturating_sub(i64::from(priority) * PRIORITY_STEP_MS)
 }
 
-/// An agent as it is run: what a breaker watches, and what caps of agents and runtimes count.
+/// An agent as it is run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Runner {
     pub runtime: Runtime,
@@ -134,12 +135,20 @@ impl Worker {
 pub struct Running {
     pub tenants: BTreeMap<TenantId, u32>,
     pub jobs: BTreeMap<JobId, u32>,
-    /// Leases of kind `agent`, by the agent's name.
-    pub agents: BTreeMap<AgentName, u32>,
+    /// Leases of kind `agent`, by tenant and the agent's name.
+    pub agents: BTreeMap<TenantId, BTreeMap<AgentName, u32>>,
     /// Leases of kind `agent`, by runtime.
     pub runtimes: BTreeMap<Runtime, u32>,
     /// Jobs in which a change is being merged: one at a time.
     pub merging: BTreeSet<JobId>,
+}
+
+/// Breakers of one worker.
+pub type Breakers = BTreeMap<TenantId, BTreeMap<Runner, Breaker>>;
+
+/// The breaker of an agent that `tenant`'s tasks ask for, if one is kept.
+pub fn breaker_of(breakers: &Breakers, tenant: &TenantId, needs: &Needs) -> Option<Breaker> {
+    breakers.get(tenant)?.get(needs.runner.as_ref()?).copied()
 }
 
 /// Everything one claim is decided on.
@@ -155,8 +164,8 @@ pub struct Round<'a> {
     pub virtual_time: u64,
     /// Passes of the tenants that have candidates; absent = none yet. One at or below the virtual time need not be kept.
     pub passes: BTreeMap<TenantId, u64>,
-    /// Breakers of the agents that have candidates; absent = closed.
-    pub breakers: BTreeMap<Runner, Breaker>,
+    /// Breakers on this worker of the agents that have candidates; absent = closed.
+    pub breakers: Breakers,
 }
 
 /// What a round led to: who was taken, and what to keep for the next round.
@@ -167,8 +176,8 @@ pub struct Picked {
     pub virtual_time: u64,
     /// Of the tenants that were served.
     pub passes: BTreeMap<TenantId, u64>,
-    /// That changed.
-    pub breakers: BTreeMap<Runner, Breaker>,
+    /// Of this worker, that changed.
+    pub breakers: Breakers,
 }
 
 #[cfg(test)]

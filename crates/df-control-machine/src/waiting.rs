@@ -1,24 +1,38 @@
 //! What keeps a ready task from being claimed, for the people who wait for it. A picture of a moment: the scheduler
 //! itself asks nothing of this.
 
-use std::collections::BTreeMap;
-
 use df_contract::api::{WaitingKind, WaitingView};
-use df_contract::{SandboxTier, TaskState, Timestamp};
+use df_contract::{SandboxTier, TaskState, TenantId, Timestamp};
 
 use crate::breaker::Breaker;
 use crate::place::{self, Line};
 use crate::record::{JobRecord, TaskRecord};
-use crate::schedule::{Needs, Rules, Runner, Running, Worker};
+use crate::schedule::{Breakers, Needs, Rules, Running, Worker, breaker_of};
 
 /// What surrounds the tasks that wait.
 #[derive(Debug, Clone, Default)]
 pub struct Room {
-    /// Every live session with the places it has free.
-    pub workers: Vec<(Worker, u32)>,
+    /// Every live session.
+    pub workers: Vec<Present>,
     pub rules: Rules,
     pub running: Running,
-    pub breakers: BTreeMap<Runner, Breaker>,
+}
+
+/// A live session.
+#[derive(Debug, Clone)]
+pub struct Present {
+    pub worker: Worker,
+    /// Places it has free.
+    pub free: u32,
+    /// Breakers of its worker.
+    pub breakers: Breakers,
+}
+
+impl Present {
+    /// What of the tenant's agent stands against a claim here at `now`.
+    fn shut(&self, tenant: &TenantId, needs: &Needs, now: Timestamp) -> Option<Breaker> {
+        breaker_of(&self.breakers, tenant, needs).filter(|breaker| !breaker.admits(now))
+    }
 }
 
 /// What a ready task of `record` waits for; nothing for a task that is not ready, or whose job does not admit it now.
@@ -37,8 +51,8 @@ pub fn waiting_for(
         backoff(task, now)
             .or_else(|| no_worker(&needs, room))
             .or_else(|| cap(record, &needs, room))
-            .or_else(|| breaker(&needs, room, now))
-            .unwrap_or_else(|| place(&needs, room))
+            .or_else(|| breaker(record, &needs, room, now))
+            .unwrap_or_else(|| place(record, &needs, room, now))
     } else if line.merge().is_some() || record.tasks.values().any(|t| merges_now(t, task)) {
         view(WaitingKind::Turn, "changes are merged one at a time".to_owned())
     } else {
@@ -63,7 +77,7 @@ fn backoff(task: &TaskRecord, now: Timestamp) -> Option<WaitingView> {
 
 /// The first thing that no connected worker has, of those that have everything before it.
 fn no_worker(needs: &Needs, room: &Room) -> Option<WaitingView> {
-    let all = || room.workers.iter().map(|(worker, _)| worker);
+    let all = || room.workers.iter().map(|present| &present.worker);
     let kind = needs.kind.as_str();
     if !all().any(|w| w.class.may_hold(needs.kind)) {
         return Some(view(
@@ -106,7 +120,8 @@ fn cap(record: &JobRecord, needs: &Needs, room: &Room) -> Option<WaitingView> {
     };
     let of_runner = needs.runner.as_ref().and_then(|runner| {
         let (agent, runtime) = (&runner.agent, &runner.runtime);
-        full("this agent", rules.agents.get(agent).copied(), running.agents.get(agent)).or_else(|| {
+        let held = running.agent_leases(&record.tenant, agent);
+        full("this agent", rules.agents.get(agent).copied(), held).or_else(|| {
             full("this runtime", rules.runtimes.get(runtime).copied(), running.runtimes.get(runtime))
         })
     });
@@ -115,14 +130,19 @@ fn cap(record: &JobRecord, needs: &Needs, room: &Room) -> Option<WaitingView> {
         .or(of_runner)
 }
 
-fn breaker(needs: &Needs, room: &Room, now: Timestamp) -> Option<WaitingView> {
-    let runner = needs.runner.as_ref()?;
-    let breaker = room.breakers.get(runner).filter(|breaker| !breaker.admits(now))?;
-    let agent = &runner.agent;
-    let told = match breaker {
+/// Where every worker that could do it has seen the agent fail too often. Says when the first of them tries it again.
+fn breaker(record: &JobRecord, needs: &Needs, room: &Room, now: Timestamp) -> Option<WaitingView> {
+    let agent = &needs.runner.as_ref()?.agent;
+    let able = room.workers.iter().filter(|present| present.worker.fits(needs));
+    let shut: Option<Vec<Breaker>> = able.map(|present| present.shut(&record.tenant, needs, now)).collect();
+    let next = shut?.into_iter().min_by_key(|breaker| match breaker {
+        Breaker::Open { until, .. } => *until,
+        Breaker::Closed { .. } | Breaker::HalfOpen { .. } => Timestamp(u64::MAX),
+    })?;
+    let told = match next {
         Breaker::Open { until, .. } => {
             format!(
-                "the agent `{agent}` keeps failing; one task is let through in {} s",
+                "the agent `{agent}` keeps failing on every worker that could do it; one task is let through in {} s",
                 until.since(now).0 / 1_000
             )
         }
@@ -133,8 +153,10 @@ fn breaker(needs: &Needs, room: &Room, now: Timestamp) -> Option<WaitingView> {
     Some(view(WaitingKind::Breaker, told))
 }
 
-fn place(needs: &Needs, room: &Room) -> WaitingView {
-    let free = room.workers.iter().any(|(worker, free)| *free > 0 && worker.fits(needs));
+fn place(record: &JobRecord, needs: &Needs, room: &Room, now: Timestamp) -> WaitingView {
+    let free = room.workers.iter().any(|present| {
+        present.free > 0 && present.worker.fits(needs) && present.shut(&record.tenant, needs, now).is_none()
+    });
     let told =
         if free { "a worker is about to take it" } else { "every worker that could do it is at capacity" };
     view(WaitingKind::Place, told.to_owned())

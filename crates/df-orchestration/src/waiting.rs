@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use df_contract::api::WaitingView;
 use df_contract::{TaskSlug, TaskState};
 use df_control_machine::schedule::Worker;
-use df_control_machine::waiting::{Room, waiting_for};
+use df_control_machine::waiting::{Present, Room, waiting_for};
 use df_control_machine::{JobRecord, TaskRecord};
 use df_store::SessionRow;
 
@@ -23,12 +23,16 @@ impl Orchestrator {
             return Ok(BTreeMap::new());
         }
         let (pressure, now) = (self.inner.store.pressure().await?, self.inner.env.now());
-        let live = pressure.sessions.into_iter().filter(|(row, _)| now < row.expires_at);
+        let live = pressure.sessions.iter().filter(|(row, _)| now < row.expires_at);
+        let present = |(row, held): &(SessionRow, u32)| Present {
+            worker: worker(row),
+            free: row.capacity.saturating_sub(*held),
+            breakers: pressure.breakers.get(&row.name).cloned().unwrap_or_default(),
+        };
         let room = Room {
-            workers: live.map(|(row, held)| (worker(&row), row.capacity.saturating_sub(held))).collect(),
+            workers: live.map(present).collect(),
             rules: self.inner.config.scheduling.clone(),
             running: pressure.running,
-            breakers: pressure.breakers,
         };
         let waits = |task: &TaskRecord| Some((task.slug.clone(), waiting_for(record, task, &room, now)?));
         Ok(ready.into_iter().filter_map(waits).collect())

@@ -5,8 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use df_contract::{JobId, Role, TaskSlug, TaskState, TenantId, Timestamp};
-use df_control_machine::schedule::{Candidate, Needs, Picked, Round, Rules, Running, Worker, pick};
-use df_control_machine::{Actor, BreakerEvent, Command, CommandBody, JobRecord, TaskRecord, place};
+use df_control_machine::schedule::{
+    Candidate, Needs, Picked, Round, Rules, Running, Worker, breaker_of, pick,
+};
+use df_control_machine::{
+    Actor, BreakerEvent, BreakerKey, Command, CommandBody, JobRecord, TaskRecord, place,
+};
 
 use crate::StoreError;
 use crate::lease::{live, readable};
@@ -121,9 +125,12 @@ impl Claims<'_> {
         }
         let page = u32::try_from(self.wanted - self.taken.len()).unwrap_or(u32::MAX).max(MIN_PAGE);
         let (mut candidates, mut more) = (Vec::new(), false);
+        let breakers = tx.rows.breakers_of(&self.session.name)?;
         for (name, tenant, needs) in queues {
             let held = running.tenants.get(tenant).copied().unwrap_or(0);
-            if rules.tenant_cap(tenant).is_some_and(|cap| held >= cap) {
+            let shut = breaker_of(&breakers, tenant, needs).is_some_and(|b| !b.admits(self.request.now));
+            // Of such a queue nothing can be had here, and others claim from it as ever.
+            if shut || rules.tenant_cap(tenant).is_some_and(|cap| held >= cap) {
                 continue;
             }
             let found = tx.rows.waiting(name, self.request.now, &without, page)?;
@@ -141,11 +148,11 @@ impl Claims<'_> {
             running,
             virtual_time: virtual_time(tx)?,
             passes: tx.rows.passes()?,
-            breakers: tx.rows.breakers()?,
+            breakers,
         };
         let before = (self.taken.len(), self.passed_over.len());
         let picked = pick(round, self.wanted - before.0, |candidate| self.take(tx, candidate))?;
-        keep(tx, &picked)?;
+        keep(tx, self.session, &picked, self.request.now)?;
         let moved = before != (self.taken.len(), self.passed_over.len());
         Ok(more && moved && self.taken.len() < self.wanted)
     }
@@ -209,7 +216,7 @@ fn virtual_time(tx: &Tx<'_>) -> Kept<u64> {
 }
 
 /// Keeps what the next round goes on from.
-fn keep(tx: &mut Tx<'_>, picked: &Picked) -> Kept<()> {
+fn keep(tx: &mut Tx<'_>, session: &SessionRow, picked: &Picked, now: Timestamp) -> Kept<()> {
     if picked.taken.is_empty() {
         return Ok(());
     }
@@ -218,8 +225,11 @@ fn keep(tx: &mut Tx<'_>, picked: &Picked) -> Kept<()> {
     for (tenant, pass) in &picked.passes {
         tx.rows.pass_write(tenant, *pass)?;
     }
-    for (runner, breaker) in &picked.breakers {
-        tx.rows.breaker_write(runner, *breaker)?;
+    for (tenant, own) in &picked.breakers {
+        for (runner, breaker) in own {
+            let (worker, tenant, runner) = (session.name.clone(), tenant.clone(), runner.clone());
+            tx.rows.breaker_write(&BreakerKey { worker, tenant, runner }, *breaker, now)?;
+        }
     }
     Ok(())
 }
@@ -227,17 +237,22 @@ fn keep(tx: &mut Tx<'_>, picked: &Picked) -> Kept<()> {
 /// Tells the breakers of agents whose leases a transition has ended how these went.
 pub(crate) fn tell_breakers(tx: &mut Tx<'_>, before: &JobRow, after: &JobRow, at: Timestamp) -> Kept<()> {
     for (task, old) in after.record.tasks.changed_since(&before.record.tasks) {
-        let Some((event, runner)) = old.and_then(|old| {
-            let event = ended(old, task)?;
-            Some((event, place::needs(&before.record, old).runner?))
+        let Some((event, runner, session, claimed)) = old.and_then(|old| {
+            let (event, runner) = (ended(old, task)?, place::needs(&before.record, old).runner?);
+            Some((event, runner, old.session?, old.leased_at?))
         }) else {
             continue;
         };
-        let breaker = tx.rows.breaker(&runner)?.unwrap_or_default();
-        let told = breaker.after(event, at);
+        // A session is kept as long as it holds a lease.
+        let Some(session) = tx.rows.session(session)? else { continue };
+        let key = BreakerKey { worker: session.name, tenant: before.record.tenant.clone(), runner };
+        let breaker = tx.rows.breaker(&key)?.unwrap_or_default();
+        let told = breaker.after(event, claimed, at);
         if told != breaker {
-            tracing::debug!(agent = %runner.agent, runtime = runner.runtime.as_str(), ?told, "breaker moved");
-            tx.rows.breaker_write(&runner, told)?;
+            let BreakerKey { worker, tenant, runner } = &key;
+            let runtime = runner.runtime.as_str();
+            tracing::debug!(worker, %tenant, agent = %runner.agent, runtime, ?told, "breaker moved");
+            tx.rows.breaker_write(&key, told, at)?;
         }
     }
     Ok(())

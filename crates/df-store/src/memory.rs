@@ -13,8 +13,7 @@ use df_contract::{
 };
 use df_control_audit::AuditRecord;
 use df_control_machine::job::is_terminal;
-use df_control_machine::schedule::Runner;
-use df_control_machine::{Breaker, Effect, JobRecord, TaskRecord};
+use df_control_machine::{Breaker, BreakerKey, Effect, JobRecord, TaskRecord};
 
 use crate::StoreError;
 use crate::owner::Engine;
@@ -34,12 +33,19 @@ pub(crate) struct Memory {
     keys: BTreeMap<KeyId, KeyRow>,
     agents: agents::Agents,
     passes: BTreeMap<TenantId, u64>,
-    breakers: BTreeMap<Runner, Breaker>,
+    breakers: BTreeMap<BreakerKey, KeptBreaker>,
     meta: BTreeMap<String, String>,
     /// How to take back what the open group has written, the last first.
     undo: Vec<Undo>,
     /// Where the operation under way begins in it.
     mark: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct KeptBreaker {
+    breaker: Breaker,
+    /// When its worker was last known to be there.
+    seen_at: Timestamp,
 }
 
 type Undo = Box<dyn FnOnce(&mut Memory) + Send>;

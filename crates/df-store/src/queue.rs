@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use df_contract::{JobId, TaskSlug, TenantId, Timestamp};
 use df_control_machine::place::{self, Line};
-use df_control_machine::schedule::{Needs, Runner, Running, urgency};
-use df_control_machine::{Breaker, JobRecord, TaskRecord};
+use df_control_machine::schedule::{Breakers, Needs, Runner, Running, urgency};
+use df_control_machine::{Breaker, BreakerKey, JobRecord, TaskRecord};
 
 use crate::StoreError;
 use crate::rows::Kept;
@@ -31,10 +31,17 @@ pub(crate) trait Queues {
     /// Forgets passes at or below the virtual time.
     fn passes_forget(&mut self, virtual_time: u64) -> Kept<()>;
 
-    fn breakers(&self) -> Kept<BTreeMap<Runner, Breaker>>;
-    fn breaker(&self, runner: &Runner) -> Kept<Option<Breaker>>;
-    /// One that is as good as none is forgotten.
-    fn breaker_write(&mut self, runner: &Runner, breaker: Breaker) -> Kept<()>;
+    /// Of one tenant or of all, in an order that never changes.
+    fn breakers(&self, tenant: Option<&TenantId>, limit: u32) -> Kept<Vec<(BreakerKey, Breaker)>>;
+    fn breakers_of(&self, worker: &str) -> Kept<Breakers>;
+    fn breaker(&self, key: &BreakerKey) -> Kept<Option<Breaker>>;
+    /// One that is as good as none is forgotten. Its worker is there at `now`.
+    fn breaker_write(&mut self, key: &BreakerKey, breaker: Breaker, now: Timestamp) -> Kept<()>;
+    /// Notes which workers are there at `now`. Whatever was noted later than that was noted by a clock that has gone
+    /// back since.
+    fn breakers_seen(&mut self, workers: &BTreeSet<String>, now: Timestamp) -> Kept<()>;
+    /// Forgets those of workers that were last there before `before`; returns how many, at most `limit`.
+    fn breakers_forget(&mut self, before: Timestamp, limit: u32) -> Kept<u64>;
 }
 
 /// A task in a queue.

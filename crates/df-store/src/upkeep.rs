@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use df_contract::{Digest, JobId, TenantId, Timestamp};
-use df_control_machine::Breaker;
 use df_control_machine::due::due_at;
-use df_control_machine::schedule::{Runner, Running};
+use df_control_machine::schedule::{Breakers, Running};
+use df_control_machine::{Breaker, BreakerKey};
 
-use crate::row::{JobRow, SessionRow};
+use crate::row::{JobRow, MAX_PAGE, SessionRow};
 use crate::rows::Kept;
 use crate::transition::Tx;
 use crate::{Store, StoreError, lease};
@@ -23,7 +23,8 @@ pub struct Pressure {
     /// With the number of leases each holds.
     pub sessions: Vec<(SessionRow, u32)>,
     pub running: Running,
-    pub breakers: BTreeMap<Runner, Breaker>,
+    /// Of each worker that has any, and of at most [`MAX_PAGE`] agents in all.
+    pub breakers: BTreeMap<String, Breakers>,
 }
 
 /// The part of the rows that reconcilers use.
@@ -102,9 +103,36 @@ impl Store {
     pub async fn pressure(&self) -> Result<Pressure, StoreError> {
         self.read(|rows| {
             let (sessions, running) = (lease::sessions_with_held(rows)?, rows.running()?);
-            Ok(Pressure { sessions, running, breakers: rows.breakers()? })
+            let mut breakers: BTreeMap<String, Breakers> = BTreeMap::new();
+            for (key, breaker) in rows.breakers(None, MAX_PAGE)? {
+                let own = breakers.entry(key.worker).or_default();
+                own.entry(key.tenant).or_default().insert(key.runner, breaker);
+            }
+            Ok(Pressure { sessions, running, breakers })
         })
         .await
+    }
+
+    /// Breakers that are kept, of one tenant or of all, in an order that never changes; at most [`MAX_PAGE`].
+    pub async fn breakers(&self, tenant: Option<TenantId>) -> Result<Vec<(BreakerKey, Breaker)>, StoreError> {
+        self.read(move |rows| rows.breakers(tenant.as_ref(), MAX_PAGE)).await
+    }
+
+    /// Forgets breakers of workers that were last there before `before`: a worker is there while it has a session.
+    /// Returns how many, at most `limit`.
+    pub async fn breakers_forget(
+        &self,
+        now: Timestamp,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let forget = move |tx: &mut Tx<'_>| {
+            let workers = tx.rows.sessions()?.into_iter().filter(|row| now < row.expires_at);
+            let workers = workers.map(|row| row.name).collect();
+            tx.rows.breakers_seen(&workers, now)?;
+            tx.rows.breakers_forget(before, limit)
+        };
+        self.owner.call(forget).await
     }
 
     /// What of `among` no job names or keeps.

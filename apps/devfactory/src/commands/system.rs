@@ -1,6 +1,6 @@
 //! The installation at a glance.
 
-use df_contract::api::{ReconcilerView, SystemView};
+use df_contract::api::{BreakerState, BreakerView, ReconcilerView, SystemView};
 
 use super::{client, show};
 use crate::args::Cli;
@@ -24,9 +24,24 @@ fn page(system: &SystemView) -> String {
             worker.name, worker.held, worker.capacity
         ));
     }
+    if !system.breakers.is_empty() {
+        out.push_str("\nagents that have failed of late, by worker and tenant\n");
+        system.breakers.iter().for_each(|view| out.push_str(&breaker(view)));
+    }
     out.push_str("\nwhat runs by itself        rounds    did last  took      state\n");
     system.reconcilers.iter().for_each(|view| out.push_str(&reconciler(view)));
     out
+}
+
+fn breaker(view: &BreakerView) -> String {
+    let left = view.open_for_ms.map_or(0, |left| left.0.div_ceil(1_000));
+    let state = match view.state {
+        BreakerState::Closed => format!("{} failures in a row", view.failures),
+        BreakerState::Open => format!("gets no work for {left} s; opened {} times", view.trips),
+        BreakerState::HalfOpen => "one task is out to see whether it works again".to_owned(),
+    };
+    let agent = format!("{} ({})", view.agent, view.runtime);
+    format!("  {:<28} {:<16} {agent:<28} {state}\n", view.worker, view.tenant)
 }
 
 fn reconciler(view: &ReconcilerView) -> String {
@@ -58,6 +73,27 @@ mod tests {
         };
         let shown: Vec<String> = reconciler(&view).split_whitespace().map(str::to_owned).collect();
         assert_eq!(shown.join(" "), expect);
+    }
+
+    #[test]
+    fn a_breaker_says_whom_it_shuts_off_and_how_long() {
+        let check = |state, left: Option<u64>, expect: &str| {
+            let view = BreakerView {
+                worker: "w1".to_owned(),
+                tenant: "acme".parse().unwrap(),
+                runtime: "builtin".to_owned(),
+                agent: "backend".parse().unwrap(),
+                state,
+                failures: 3,
+                trips: 2,
+                open_for_ms: left.map(DurationMs),
+            };
+            let shown: Vec<String> = breaker(&view).split_whitespace().map(str::to_owned).collect();
+            assert_eq!(shown.join(" "), format!("w1 acme backend (builtin) {expect}"));
+        };
+        check(BreakerState::Closed, None, "3 failures in a row");
+        check(BreakerState::Open, Some(29_500), "gets no work for 30 s; opened 2 times");
+        check(BreakerState::HalfOpen, None, "one task is out to see whether it works again");
     }
 
     #[test]

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use df_contract::{LeaseKind, TenantId};
+use df_contract::{AgentName, LeaseKind, TenantId};
 
-use super::{Candidate, Picked, Round, Rules, Running};
-use crate::breaker::BreakerEvent;
+use super::{Candidate, Picked, Round, Rules, Running, breaker_of};
 
 /// Serves up to `wanted` candidates, best first. `claim` takes a candidate or refuses it; one that is refused costs its
 /// tenant nothing and is not offered again in this round. Linear in the candidates, after sorting them.
@@ -88,12 +87,14 @@ impl<'a> Floor<'a> {
         self.picked.virtual_time = start;
         self.picked.passes.insert(candidate.tenant.clone(), pass);
         if let Some(runner) = &candidate.needs.runner
-            && let Some(breaker) = round.breakers.get_mut(runner)
+            && let Some(breaker) =
+                round.breakers.get_mut(&candidate.tenant).and_then(|own| own.get_mut(runner))
         {
-            let after = breaker.after(BreakerEvent::Claimed, round.now);
+            let after = breaker.claimed(round.now);
             if after != *breaker {
                 *breaker = after;
-                self.picked.breakers.insert(runner.clone(), after);
+                let changed = self.picked.breakers.entry(candidate.tenant.clone()).or_default();
+                changed.insert(runner.clone(), after);
             }
         }
         self.picked.taken.push(candidate);
@@ -102,11 +103,7 @@ impl<'a> Floor<'a> {
 
 /// Whether a cap or a breaker stands against the candidate.
 fn held_back(round: &Round<'_>, candidate: &Candidate) -> bool {
-    let shut = candidate
-        .needs
-        .runner
-        .as_ref()
-        .and_then(|runner| round.breakers.get(runner))
+    let shut = breaker_of(&round.breakers, &candidate.tenant, &candidate.needs)
         .is_some_and(|breaker| !breaker.admits(round.now));
     shut || round.running.at_cap(round.rules, candidate)
 }
@@ -120,10 +117,17 @@ impl Running {
         let runner = needs.runner.as_ref();
         full(self.tenants.get(tenant), rules.tenant_cap(tenant))
             || full(self.jobs.get(job), rules.max_per_job)
-            || runner.is_some_and(|r| full(self.agents.get(&r.agent), rules.agents.get(&r.agent).copied()))
+            || runner.is_some_and(|r| {
+                full(self.agent_leases(tenant, &r.agent), rules.agents.get(&r.agent).copied())
+            })
             || runner
                 .is_some_and(|r| full(self.runtimes.get(&r.runtime), rules.runtimes.get(&r.runtime).copied()))
             || (needs.kind == LeaseKind::Integrate && self.merging.contains(job))
+    }
+
+    /// Leases of an agent that a tenant's tasks hold.
+    pub fn agent_leases(&self, tenant: &TenantId, agent: &AgentName) -> Option<&u32> {
+        self.agents.get(tenant)?.get(agent)
     }
 
     /// Counts the candidate as held.
@@ -132,7 +136,8 @@ impl Running {
         *self.tenants.entry(tenant.clone()).or_default() += 1;
         *self.jobs.entry(*job).or_default() += 1;
         if let Some(runner) = &needs.runner {
-            *self.agents.entry(runner.agent.clone()).or_default() += 1;
+            let own = self.agents.entry(tenant.clone()).or_default();
+            *own.entry(runner.agent.clone()).or_default() += 1;
             *self.runtimes.entry(runner.runtime).or_default() += 1;
         }
         if needs.kind == LeaseKind::Integrate {

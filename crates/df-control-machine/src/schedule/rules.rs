@@ -27,9 +27,10 @@ pub struct Rules {
     pub tenants: BTreeMap<TenantId, u32>,
     /// Cap for every job; absent = none.
     pub max_per_job: Option<u32>,
-    /// Caps of agents, built in (`backend`) or registered, over all tenants.
+    /// Caps of agents, built in (`backend`) or registered, for each tenant by itself: agents of one name in two tenants
+    /// are two agents.
     pub agents: BTreeMap<AgentName, u32>,
-    /// Caps of runtimes, over all agents and tenants.
+    /// Caps of runtimes, over all agents and tenants: they guard the machines.
     pub runtimes: BTreeMap<Runtime, u32>,
 }
 

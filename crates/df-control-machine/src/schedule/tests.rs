@@ -51,7 +51,7 @@ fn round<'a>(worker: &'a Worker, rules: &'a Rules, candidates: Vec<Candidate>) -
         running: Running::default(),
         virtual_time: 0,
         passes: BTreeMap::new(),
-        breakers: BTreeMap::new(),
+        breakers: Breakers::new(),
     }
 }
 
@@ -120,23 +120,44 @@ fn newcomers_cannot_keep_out_who_waits_already() {
 }
 
 #[test]
-fn an_open_breaker_holds_back_its_agent_alone_and_then_lets_one_through() {
+fn an_open_breaker_holds_back_its_tenants_agent_alone_and_then_lets_one_through() {
     let (worker, rules) = (anyone(), Rules::default());
     let backend = Runner::builtin(Role::Backend).unwrap();
     let qa = Needs { runner: Runner::builtin(Role::Qa), ..needs(LeaseKind::Agent) };
-    let candidates =
-        || vec![candidate(0, 1), candidate(0, 2), Candidate { needs: qa.clone(), ..candidate(0, 3) }];
-    let mut shut = round(&worker, &rules, candidates());
-    shut.breakers =
-        BTreeMap::from([(backend.clone(), Breaker::Open { until: Timestamp(1_000_001), trips: 2 })]);
-    assert_eq!(jobs(&all(shut, 9)), [job(3)]);
-    let mut due = round(&worker, &rules, candidates());
-    due.breakers =
-        BTreeMap::from([(backend.clone(), Breaker::Open { until: Timestamp(1_000_000), trips: 2 })]);
-    let picked = all(due, 9);
-    assert_eq!(jobs(&picked), [job(1), job(3)]);
+    let candidates = || {
+        let other = Candidate { needs: qa.clone(), ..candidate(0, 3) };
+        vec![candidate(0, 1), candidate(0, 2), other, candidate(1, 4), candidate(1, 5)]
+    };
+    let with = |breaker| {
+        let mut round = round(&worker, &rules, candidates());
+        round.breakers = Breakers::from([(tenant(0), BTreeMap::from([(backend.clone(), breaker)]))]);
+        round
+    };
+    let taken = |picked: &Picked| jobs(picked).into_iter().collect::<BTreeSet<_>>();
+    let open = |until| Breaker::Open { until: Timestamp(until), trips: 2 };
+    let shut = all(with(open(1_000_001)), 9);
+    assert_eq!(taken(&shut), [job(3), job(4), job(5)].into());
+    let picked = all(with(open(1_000_000)), 9);
+    assert_eq!(taken(&picked), [job(1), job(3), job(4), job(5)].into(), "one probe of tenant 0");
     let probing = Breaker::HalfOpen { since: Timestamp(1_000_000), trips: 2 };
-    assert_eq!(picked.breakers, BTreeMap::from([(backend, probing)]));
+    assert_eq!(picked.breakers, Breakers::from([(tenant(0), BTreeMap::from([(backend.clone(), probing)]))]));
+    assert_eq!(taken(&all(with(probing), 9)), [job(3), job(4), job(5)].into(), "while it is out");
+}
+
+#[test]
+fn an_agents_cap_counts_in_each_tenant_and_a_runtimes_over_all() {
+    let worker = anyone();
+    let candidates = || (0..6).map(|n| candidate(usize::from(n >= 3), n)).collect::<Vec<_>>();
+    let agent = Rules { agents: [("backend".parse().unwrap(), 2)].into(), ..Rules::default() };
+    let served = |rules: &Rules| {
+        let picked = all(round(&worker, rules, candidates()), 9);
+        let first = picked.taken.iter().filter(|c| c.tenant == tenant(0)).count();
+        (first, picked.taken.len() - first)
+    };
+    assert_eq!(served(&agent), (2, 2));
+    let runtime = Rules { runtimes: [(Runtime::Builtin, 3)].into(), ..Rules::default() };
+    let (first, second) = served(&runtime);
+    assert_eq!(first + second, 3);
 }
 
 #[test]

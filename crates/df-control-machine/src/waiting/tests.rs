@@ -4,6 +4,7 @@ use df_contract::agent::Runtime;
 use df_contract::{JobId, LeaseKind, Role, WorkerClass};
 
 use super::*;
+use crate::schedule::Runner;
 use crate::{Actor, Command, CommandBody, decide};
 
 fn record() -> JobRecord {
@@ -47,7 +48,7 @@ fn check(room: &Room, expect: Option<WaitingKind>) {
 }
 
 fn room(worker: Worker, free: u32) -> Room {
-    Room { workers: vec![(worker, free)], ..Room::default() }
+    Room { workers: vec![Present { worker, free, breakers: Breakers::default() }], ..Room::default() }
 }
 
 #[test]
@@ -68,9 +69,17 @@ fn caps_and_breakers_are_named_before_a_free_place() {
     let mut failing = room(worker(), 1);
     let runner = Runner::builtin(Role::Coordinator).unwrap();
     let open = |until| Breaker::Open { until: Timestamp(until), trips: 1 };
-    failing.breakers.insert(runner.clone(), open(6_000));
+    let kept = |tenant: &str, until| {
+        Breakers::from([(tenant.parse().unwrap(), [(runner.clone(), open(until))].into())])
+    };
+    failing.workers[0].breakers = kept("acme", 6_000);
     check(&failing, Some(WaitingKind::Breaker));
-    failing.breakers.insert(runner, open(5_000));
+    failing.workers.push(Present { breakers: Breakers::default(), ..failing.workers[0].clone() });
+    check(&failing, Some(WaitingKind::Place));
+    failing.workers.truncate(1);
+    failing.workers[0].breakers = kept("acme", 5_000);
+    check(&failing, Some(WaitingKind::Place));
+    failing.workers[0].breakers = kept("beta", 6_000);
     check(&failing, Some(WaitingKind::Place));
 }
 

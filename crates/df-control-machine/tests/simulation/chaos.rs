@@ -125,8 +125,9 @@ impl World {
         };
         if let Some(runner) = &held.runner {
             let (event, now) = (event.unwrap_or(BreakerEvent::Unknown), self.now());
-            let breaker = self.breakers.entry(runner.clone()).or_default();
-            *breaker = breaker.after(event, now);
+            let own = self.breakers[held.worker].entry(record.tenant.clone()).or_default();
+            let breaker = own.entry(runner.clone()).or_default();
+            *breaker = breaker.after(event, held.claimed, now);
             if matches!(breaker, Breaker::Open { trips: 1, .. }) {
                 self.census.count("breaker opened");
             }

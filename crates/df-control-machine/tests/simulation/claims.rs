@@ -5,7 +5,9 @@ use std::convert::Infallible;
 use df_contract::agent::Runtime;
 use df_contract::{LeaseKind, SandboxTier, TaskState, TenantId, Timestamp, WorkerClass};
 use df_control_machine::place::{self, Line};
-use df_control_machine::schedule::{Candidate, Round, Rules, Running, Worker, longest_wait, pick, urgency};
+use df_control_machine::schedule::{
+    Candidate, Round, Rules, Running, Worker, breaker_of, longest_wait, pick, urgency,
+};
 use df_control_machine::step::over_budget;
 use df_control_machine::{CommandBody, JobRecord, TaskRecord};
 
@@ -100,9 +102,7 @@ impl World {
         let open: Vec<Candidate> = candidates
             .iter()
             .filter(|c| asking.fits(&c.needs) && !running.at_cap(&self.rules, c))
-            .filter(|c| {
-                c.needs.runner.as_ref().is_none_or(|r| self.breakers.get(r).is_none_or(|b| b.admits(now)))
-            })
+            .filter(|c| breaker_of(&self.breakers[worker], &c.tenant, &c.needs).is_none_or(|b| b.admits(now)))
             .cloned()
             .collect();
         let rules = self.rules.clone();
@@ -114,7 +114,7 @@ impl World {
             running,
             virtual_time: self.kept.virtual_time,
             passes: self.kept.passes.clone(),
-            breakers: self.breakers.clone(),
+            breakers: self.breakers[worker].clone(),
         };
         let picked = pick(round, 1, |c| {
             self.lease(c, worker);
@@ -127,7 +127,11 @@ impl World {
         self.note_waiting(&open, &taken.tenant);
         self.kept.virtual_time = picked.virtual_time;
         self.kept.passes.extend(picked.passes);
-        self.breakers.extend(picked.breakers);
+        for (tenant, changed) in picked.breakers {
+            assert_eq!(changed.len(), 1, "one claim, one probe");
+            self.census.count("probe");
+            self.breakers[worker].entry(tenant).or_default().extend(changed);
+        }
         true
     }
 
@@ -149,7 +153,8 @@ impl World {
         assert_eq!(self.send(job, "worker", body), Ok(()), "what is offered may be claimed: {candidate:?}");
         let epoch = self.jobs[job].record.tasks[&slug].epoch;
         let fate = self.fate(candidate.needs.kind);
-        self.held.push(Held { job, slug, epoch, attempt, runner: candidate.needs.runner.clone(), fate });
+        let (runner, claimed) = (candidate.needs.runner.clone(), self.now());
+        self.held.push(Held { job, slug, epoch, attempt, runner, worker, claimed, fate });
     }
 
     /// No tenant that could be served at every claim waits longer than the bound.

@@ -89,6 +89,7 @@ fn expected() -> impl Iterator<Item = String> {
         "end of a lease that had ended",
         "message",
         "priority_changed",
+        "probe",
         "replanned",
         "return Deadline",
         "return Drained",

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use df_contract::decision::Verdict;
 use df_contract::{AttemptId, CommandId, DurationMs, JobId, Role, SessionId, TaskSlug, TenantId, Timestamp};
-use df_control_machine::schedule::{Picked, Rules, Runner, Worker};
+use df_control_machine::schedule::{Breakers, Picked, Rules, Runner, Worker};
 use df_control_machine::{
-    Actor, Breaker, Command, CommandBody, Decided, JobRecord, Rejection, Step, decide, job::is_terminal,
-    next_step,
+    Actor, Command, CommandBody, Decided, JobRecord, Rejection, Step, decide, job::is_terminal, next_step,
 };
 
 use crate::referee::Referee;
@@ -37,6 +36,8 @@ pub(crate) struct Held {
     pub(crate) epoch: u64,
     pub(crate) attempt: AttemptId,
     pub(crate) runner: Option<Runner>,
+    pub(crate) worker: usize,
+    pub(crate) claimed: Timestamp,
     pub(crate) fate: Fate,
 }
 
@@ -51,7 +52,8 @@ pub(crate) struct World {
     pub(crate) rules: Rules,
     pub(crate) held: Vec<Held>,
     pub(crate) kept: Picked,
-    pub(crate) breakers: BTreeMap<Runner, Breaker>,
+    /// Of each worker.
+    pub(crate) breakers: Vec<Breakers>,
     /// Claims of others that each tenant has waited for while it could have been served.
     pub(crate) waited: BTreeMap<TenantId, u64>,
     /// Whether things may go wrong.
@@ -71,6 +73,7 @@ impl World {
         let mut rng = Rng(seed ^ ((size.tasks() as u64) << 48));
         let rules = claims::rules(&mut rng);
         let (workers, sick) = (claims::workers(&mut rng), rng.chance(15));
+        let breakers = vec![Breakers::new(); workers.len()];
         let mut world = Self {
             rng,
             size,
@@ -81,7 +84,7 @@ impl World {
             rules,
             held: Vec::new(),
             kept: Picked::default(),
-            breakers: BTreeMap::new(),
+            breakers,
             waited: BTreeMap::new(),
             disturbs: true,
             sick,

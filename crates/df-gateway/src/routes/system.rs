@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::State;
-use df_contract::api::{ReconcilerView, SystemView, WorkerView};
-use df_contract::{Role, Scope};
+use df_contract::api::{BreakerState, BreakerView, ReconcilerView, SystemView, WorkerView};
+use df_contract::{DurationMs, Role, Scope, Timestamp};
+use df_control_machine::{Breaker, BreakerKey};
 use df_store::{KeyRow, SessionRow};
 use serde::Serialize;
 
+use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::Passed;
 use crate::gateway::Gateway;
@@ -28,12 +30,13 @@ pub(crate) async fn health() -> Json<Alive> {
 /// Counts of jobs are over all tenants, so only those see them who may see every tenant.
 pub(crate) async fn show(
     State(gateway): State<Gateway>,
+    Passed(caller): Passed<Caller>,
     Passed(ListScope(scope)): Passed<ListScope>,
 ) -> Result<Json<SystemView>, ApiError> {
     let (store, now) = (gateway.store(), gateway.env().now());
-    let jobs_by_state = match scope {
-        Scope::Installation => store.job_count_by_state().await?,
-        Scope::Own | Scope::Tenant => BTreeMap::new(),
+    let (jobs_by_state, of) = match scope {
+        Scope::Installation => (store.job_count_by_state().await?, None),
+        Scope::Own | Scope::Tenant => (BTreeMap::new(), Some(caller.tenant)),
     };
     let sessions = store.session_list().await?;
     let workers = sessions.into_iter().filter(|(row, _)| now < row.expires_at).map(worker_view).collect();
@@ -49,7 +52,25 @@ pub(crate) async fn show(
         policy: gateway.orchestrator().policy().digest().clone(),
         proxy_reachable: reachable.unwrap_or(false),
         reconcilers: reconcilers(gateway.orchestrator().reconcilers(), scope),
+        breakers: breakers(store.breakers(of).await?, now),
     }))
+}
+
+fn breakers(kept: Vec<(BreakerKey, Breaker)>, now: Timestamp) -> Vec<BreakerView> {
+    let view = |(key, breaker): (BreakerKey, Breaker)| {
+        let (state, failures, trips, open_for_ms) = match breaker {
+            Breaker::Closed { failures } => (BreakerState::Closed, failures, 0, None),
+            Breaker::Open { until, trips } => {
+                let left = if breaker.admits(now) { DurationMs::ZERO } else { until.since(now) };
+                (BreakerState::Open, 0, trips, Some(left))
+            }
+            Breaker::HalfOpen { trips, .. } => (BreakerState::HalfOpen, 0, trips, None),
+        };
+        let (worker, tenant, agent) = (key.worker, key.tenant, key.runner.agent);
+        let runtime = key.runner.runtime.as_str().to_owned();
+        BreakerView { worker, tenant, runtime, agent, state, failures, trips, open_for_ms }
+    };
+    kept.into_iter().map(view).collect()
 }
 
 /// An error may name a job or an address of the installation.

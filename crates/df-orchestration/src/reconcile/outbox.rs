@@ -1,7 +1,7 @@
 //! Carries out what transitions asked for outside the store, and forgets what was done long ago.
 
-use df_contract::DurationMs;
 use df_contract::api::Revocation;
+use df_contract::{DurationMs, Timestamp};
 use df_control_machine::Effect;
 
 use crate::proxy::ProxyError;
@@ -11,6 +11,8 @@ use crate::{OrchestrationError, Orchestrator};
 const BATCH: u32 = 256;
 /// Effects that were done are kept this long, for whoever looks into what happened.
 const KEEP_DONE: DurationMs = DurationMs::from_secs(7 * 24 * 3_600);
+/// Breakers of a worker that has not been there for so long are forgotten.
+const KEEP_UNSEEN: DurationMs = DurationMs::from_secs(24 * 3_600);
 /// Rows forgotten in one transaction, and transactions of one round.
 const FORGET: u32 = 1_000;
 const MAX_FORGETS: usize = 64;
@@ -44,13 +46,21 @@ impl Orchestrator {
         Ok(did)
     }
 
-    /// Forgets effects that were done long ago. Commands, events and audit records stay as long as their jobs: ids are
+    /// Forgets effects that were done long ago, and breakers of workers that are no more. Commands, events and audit records stay as long as their jobs: ids are
     /// answered again, streams have no gaps, chains verify.
     pub(super) async fn cleanup(&self) -> Result<u64, OrchestrationError> {
-        let before = self.inner.env.now().0.saturating_sub(KEEP_DONE.0);
+        let (store, now) = (&self.inner.store, self.inner.env.now());
+        let ago = |keep: DurationMs| Timestamp(now.0.saturating_sub(keep.0));
         let mut did = 0;
         for _ in 0..MAX_FORGETS {
-            let gone = self.inner.store.outbox_forget(df_contract::Timestamp(before), FORGET).await?;
+            let gone = store.outbox_forget(ago(KEEP_DONE), FORGET).await?;
+            did += gone;
+            if gone < u64::from(FORGET) {
+                break;
+            }
+        }
+        for _ in 0..MAX_FORGETS {
+            let gone = store.breakers_forget(now, ago(KEEP_UNSEEN), FORGET).await?;
             did += gone;
             if gone < u64::from(FORGET) {
                 break;

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use df_contract::{JobId, TaskState, TenantId, Timestamp};
 use df_control_machine::place::{self, Line};
-use df_control_machine::schedule::{Runner, Running};
-use df_control_machine::{Breaker, TaskRecord};
+use df_control_machine::schedule::{Breakers, Runner, Running};
+use df_control_machine::{Breaker, BreakerKey, TaskRecord};
 
-use super::{Memory, put_back};
+use super::{KeptBreaker, Memory, page, put_back};
 use crate::queue::{Placement, Queues, Waiting, placement};
 use crate::rows::Kept;
 
@@ -59,7 +59,8 @@ impl Queues for Memory {
                 *running.tenants.entry(record.tenant.clone()).or_default() += 1;
                 *running.jobs.entry(record.id).or_default() += 1;
                 if let Some(Runner { runtime, agent }) = place::needs(record, task).runner {
-                    *running.agents.entry(agent).or_default() += 1;
+                    let own = running.agents.entry(record.tenant.clone()).or_default();
+                    *own.entry(agent).or_default() += 1;
                     *running.runtimes.entry(runtime).or_default() += 1;
                 }
             }
@@ -84,19 +85,49 @@ impl Queues for Memory {
         Ok(())
     }
 
-    fn breakers(&self) -> Kept<BTreeMap<Runner, Breaker>> {
-        Ok(self.breakers.clone())
+    fn breakers(&self, tenant: Option<&TenantId>, limit: u32) -> Kept<Vec<(BreakerKey, Breaker)>> {
+        let all = self.breakers.iter().filter(|(key, _)| tenant.is_none_or(|tenant| *tenant == key.tenant));
+        let all = all.map(|(key, kept)| (key.clone(), kept.breaker));
+        Ok(all.take(page(limit)).collect())
     }
 
-    fn breaker(&self, runner: &Runner) -> Kept<Option<Breaker>> {
-        Ok(self.breakers.get(runner).copied())
+    fn breakers_of(&self, worker: &str) -> Kept<Breakers> {
+        let mut own = Breakers::new();
+        for (key, kept) in self.breakers.iter().filter(|(key, _)| key.worker == worker) {
+            own.entry(key.tenant.clone()).or_default().insert(key.runner.clone(), kept.breaker);
+        }
+        Ok(own)
     }
 
-    fn breaker_write(&mut self, runner: &Runner, breaker: Breaker) -> Kept<()> {
-        let before = self.breakers.get(runner).copied();
-        put_back(&mut self.breakers, runner.clone(), (!breaker.is_fresh()).then_some(breaker));
-        let runner = runner.clone();
-        self.undoing(move |memory| put_back(&mut memory.breakers, runner, before));
+    fn breaker(&self, key: &BreakerKey) -> Kept<Option<Breaker>> {
+        Ok(self.breakers.get(key).map(|kept| kept.breaker))
+    }
+
+    fn breaker_write(&mut self, key: &BreakerKey, breaker: Breaker, now: Timestamp) -> Kept<()> {
+        let before = self.breakers.get(key).copied();
+        let kept = (!breaker.is_fresh()).then_some(KeptBreaker { breaker, seen_at: now });
+        put_back(&mut self.breakers, key.clone(), kept);
+        let key = key.clone();
+        self.undoing(move |memory| put_back(&mut memory.breakers, key, before));
         Ok(())
+    }
+
+    fn breakers_seen(&mut self, workers: &BTreeSet<String>, now: Timestamp) -> Kept<()> {
+        let before = self.breakers.clone();
+        for (key, kept) in &mut self.breakers {
+            if workers.contains(&key.worker) || kept.seen_at > now {
+                kept.seen_at = now;
+            }
+        }
+        self.undoing(move |memory| memory.breakers = before);
+        Ok(())
+    }
+
+    fn breakers_forget(&mut self, before: Timestamp, limit: u32) -> Kept<u64> {
+        let was = self.breakers.clone();
+        let old = was.iter().filter(|(_, kept)| kept.seen_at < before).map(|(key, _)| key);
+        let gone = old.take(page(limit)).map(|key| self.breakers.remove(key)).count();
+        self.undoing(move |memory| memory.breakers = was);
+        Ok(gone as u64)
     }
 }

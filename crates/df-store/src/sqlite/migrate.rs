@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     include_str!("../../../../schema/migrations/sqlite/0004_upkeep.sql"),
     include_str!("../../../../schema/migrations/sqlite/0005_schedule.sql"),
     include_str!("../../../../schema/migrations/sqlite/0006_kept_blobs.sql"),
+    include_str!("../../../../schema/migrations/sqlite/0007_breakers.sql"),
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL) STRICT";

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use df_contract::agent::Runtime;
 use df_contract::{AgentName, JobId, TaskSlug, TenantId, Timestamp};
-use df_control_machine::Breaker;
-use df_control_machine::schedule::{Runner, Running};
+use df_control_machine::schedule::{Breakers, Runner, Running};
+use df_control_machine::{Breaker, BreakerKey};
 use rusqlite::{Row, params};
 
 use super::Sqlite;
 use super::cells::{from_json, int, json, parsed, time, unsigned, word};
 use crate::queue::{Queues, Waiting};
+use crate::row::MAX_PAGE;
 use crate::rows::Kept;
 
 /// One step of the index for each queue, however much waits in it.
@@ -55,6 +56,16 @@ fn held(row: &Row<'_>) -> rusqlite::Result<Held> {
     Ok((tenant.parse().ok(), parsed(row, 1)?, agent, ran.as_deref().and_then(runtime), row.get(4)?))
 }
 
+fn cells(key: &BreakerKey) -> [&str; 4] {
+    [&key.worker, key.tenant.as_str(), key.runner.runtime.as_str(), key.runner.agent.as_str()]
+}
+
+fn breaker(row: &Row<'_>) -> rusqlite::Result<(BreakerKey, Breaker)> {
+    let runner = Runner { runtime: word(row, 2, runtime)?, agent: parsed(row, 3)? };
+    let key = BreakerKey { worker: row.get(0)?, tenant: parsed(row, 1)?, runner };
+    Ok((key, from_json(row, 4)?))
+}
+
 impl Queues for Sqlite {
     fn queues(&self, after: &str, limit: u32) -> Kept<Vec<String>> {
         self.many("listing queues", QUEUES, params![limit, after], |row| row.get(0))
@@ -79,8 +90,12 @@ impl Queues for Sqlite {
         let mut running = Running::default();
         for (tenant, job, agent, runtime, count) in self.many("counting leases", RUNNING, [], held)? {
             *running.jobs.entry(job).or_default() += count;
-            tenant.into_iter().for_each(|tenant| *running.tenants.entry(tenant).or_default() += count);
-            agent.into_iter().for_each(|agent| *running.agents.entry(agent).or_default() += count);
+            if let Some(tenant) = tenant {
+                *running.tenants.entry(tenant.clone()).or_default() += count;
+                if let Some(agent) = agent {
+                    *running.agents.entry(tenant).or_default().entry(agent).or_default() += count;
+                }
+            }
             runtime.into_iter().for_each(|runtime| *running.runtimes.entry(runtime).or_default() += count);
         }
         Ok(running)
@@ -103,30 +118,55 @@ impl Queues for Sqlite {
         self.write("forgetting passes", "DELETE FROM tenants WHERE pass <= ?1", [int(virtual_time)]).map(drop)
     }
 
-    fn breakers(&self) -> Kept<BTreeMap<Runner, Breaker>> {
-        let sql = "SELECT runtime, agent, body FROM breakers";
-        let breakers = self.many("reading breakers", sql, [], |row| {
-            let runner = Runner { runtime: word(row, 0, runtime)?, agent: parsed(row, 1)? };
-            Ok((runner, from_json(row, 2)?))
-        })?;
-        Ok(breakers.into_iter().collect())
+    fn breakers(&self, tenant: Option<&TenantId>, limit: u32) -> Kept<Vec<(BreakerKey, Breaker)>> {
+        let sql = "SELECT worker, tenant, runtime, agent, body FROM breakers WHERE ?1 IS NULL OR tenant = ?1
+             ORDER BY worker, tenant, runtime, agent LIMIT ?2";
+        let values = params![tenant.map(TenantId::as_str), limit.min(MAX_PAGE)];
+        self.many("reading breakers", sql, values, breaker)
     }
 
-    fn breaker(&self, runner: &Runner) -> Kept<Option<Breaker>> {
-        let sql = "SELECT body FROM breakers WHERE runtime = ?1 AND agent = ?2";
-        let key = params![runner.runtime.as_str(), runner.agent.as_str()];
-        self.one("reading a breaker", sql, key, |row| from_json(row, 0))
-    }
-
-    fn breaker_write(&mut self, runner: &Runner, breaker: Breaker) -> Kept<()> {
-        let (runtime, agent) = (runner.runtime.as_str(), runner.agent.as_str());
-        if breaker.is_fresh() {
-            let sql = "DELETE FROM breakers WHERE runtime = ?1 AND agent = ?2";
-            return self.write("forgetting a breaker", sql, [runtime, agent]).map(drop);
+    fn breakers_of(&self, worker: &str) -> Kept<Breakers> {
+        let sql = "SELECT worker, tenant, runtime, agent, body FROM breakers WHERE worker = ?1";
+        let mut own = Breakers::new();
+        for (key, breaker) in self.many("reading a worker's breakers", sql, [worker], breaker)? {
+            own.entry(key.tenant).or_default().insert(key.runner, breaker);
         }
-        let sql = "INSERT INTO breakers (runtime, agent, body) VALUES (?1, ?2, ?3)
-             ON CONFLICT (runtime, agent) DO UPDATE SET body = excluded.body";
-        self.write("keeping a breaker", sql, params![runtime, agent, json(&breaker, "breakers")?]).map(drop)
+        Ok(own)
+    }
+
+    fn breaker(&self, key: &BreakerKey) -> Kept<Option<Breaker>> {
+        let sql =
+            "SELECT body FROM breakers WHERE worker = ?1 AND tenant = ?2 AND runtime = ?3 AND agent = ?4";
+        self.one("reading a breaker", sql, cells(key), |row| from_json(row, 0))
+    }
+
+    fn breaker_write(&mut self, key: &BreakerKey, breaker: Breaker, now: Timestamp) -> Kept<()> {
+        if breaker.is_fresh() {
+            let sql =
+                "DELETE FROM breakers WHERE worker = ?1 AND tenant = ?2 AND runtime = ?3 AND agent = ?4";
+            return self.write("forgetting a breaker", sql, cells(key)).map(drop);
+        }
+        let sql = "INSERT INTO breakers (worker, tenant, runtime, agent, body, seen_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (worker, tenant, runtime, agent)
+             DO UPDATE SET body = excluded.body, seen_at = excluded.seen_at";
+        let ([worker, tenant, runtime, agent], body) = (cells(key), json(&breaker, "breakers")?);
+        let values = params![worker, tenant, runtime, agent, body, time(now)];
+        self.write("keeping a breaker", sql, values).map(drop)
+    }
+
+    fn breakers_seen(&mut self, workers: &BTreeSet<String>, now: Timestamp) -> Kept<()> {
+        let sql = "UPDATE breakers SET seen_at = ?1
+             WHERE seen_at > ?1 OR worker IN (SELECT value FROM json_each(?2))";
+        let workers = json(workers, "breakers")?;
+        self.write("noting who is there", sql, params![time(now), workers]).map(drop)
+    }
+
+    fn breakers_forget(&mut self, before: Timestamp, limit: u32) -> Kept<u64> {
+        let sql = "DELETE FROM breakers WHERE (worker, tenant, runtime, agent) IN (
+             SELECT worker, tenant, runtime, agent FROM breakers WHERE seen_at < ?1
+             ORDER BY worker, tenant, runtime, agent LIMIT ?2)";
+        let gone = self.write("forgetting breakers", sql, params![time(before), limit.min(MAX_PAGE)])?;
+        Ok(gone as u64)
     }
 }
 

@@ -376,7 +376,7 @@ impl Bench {
         let look = |tx: &mut Tx<'_>| {
             let rows = &tx.rows;
             let mut told = vec![format!("{:?}", rows.running()?), format!("{:?}", rows.passes()?)];
-            told.push(format!("{:?} {:?}", rows.breakers()?, rows.meta("virtual_time")?));
+            told.push(format!("{:?} {:?}", rows.breakers(None, 1_000)?, rows.meta("virtual_time")?));
             for queue in rows.queues("", 1_000)? {
                 let waiting = rows.waiting(&queue, Timestamp(u64::MAX / 4), &BTreeSet::new(), 1_000)?;
                 told.push(format!("{queue}: {waiting:?}"));

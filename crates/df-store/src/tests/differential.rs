@@ -198,7 +198,8 @@ impl Life {
             1..=3 => {
                 let remote = self.rng.random_range(0..4) == 0;
                 let class = if remote { WorkerClass::Remote } else { WorkerClass::Trusted };
-                let mut open = SessionOpen::plain("worker", 3);
+                let name = ["worker", "other"][self.sessions.len() % 2];
+                let mut open = SessionOpen::plain(name, 3);
                 if self.rng.random_range(0..2) == 0 {
                     open.labels.insert("gpu".into());
                 }

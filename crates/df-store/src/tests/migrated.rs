@@ -129,3 +129,25 @@ async fn a_damaged_job_does_not_hold_up_the_migration() {
     assert!(bench.store.job(jobs[0]).await.is_err());
     bench.advance(jobs[1], Verdict::Approved).await;
 }
+
+/// A breaker of version 6 belonged to an agent alone.
+#[tokio::test]
+async fn breakers_of_the_sixth_schema_are_forgotten_and_the_rest_goes_on() {
+    let mut bench = Bench::sqlite();
+    let job = bench.in_progress().await;
+    bench.store.close().await;
+    let old = raw(&bench);
+    old.execute_batch(
+        "DROP TABLE breakers;
+         CREATE TABLE breakers (runtime TEXT NOT NULL, agent TEXT NOT NULL, body TEXT NOT NULL,
+             PRIMARY KEY (runtime, agent)) STRICT, WITHOUT ROWID;
+         INSERT INTO breakers VALUES ('builtin', 'backend', '{\"state\":\"open\",\"until\":99999999999999,\"trips\":1}');
+         DELETE FROM schema_version WHERE version > 6;",
+    )
+    .unwrap();
+    drop(old);
+    bench.store = Store::open_sqlite(bench.dir.as_ref().unwrap().path()).unwrap();
+    assert_eq!(bench.store.breakers(None).await.unwrap(), vec![]);
+    let session = bench.session(WorkerClass::Trusted, 4).await;
+    assert_eq!(bench.claim(session, 4).await[0].job, job);
+}

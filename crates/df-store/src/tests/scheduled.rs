@@ -1,11 +1,11 @@
 //! Who is served: what the store hands to the scheduler, and what it keeps of its choice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use df_contract::decision::Verdict;
 use df_contract::lease::{HeldLease, SESSION_TTL, SessionOpen};
-use df_contract::{AttemptOutcome, DurationMs, FailureKind, JobId, WorkerClass};
+use df_contract::{AttemptOutcome, DurationMs, FailureKind, JobId, Timestamp, WorkerClass};
 use df_control_machine::CommandBody;
 use df_control_machine::breaker::{COOL_OFF, OPEN_AFTER};
 use df_control_machine::schedule::{Needs, Rules};
@@ -34,6 +34,9 @@ on_both!(
     labels_place_agent_tasks_and_hold_up_nobody,
     the_many_queues_of_a_tenant_hide_nobody_elses,
     an_agent_that_keeps_failing_is_shut_off_and_tried_again,
+    a_breaker_shuts_off_one_worker_for_one_tenant,
+    an_older_attempt_lets_no_second_probe_through,
+    breakers_of_workers_unseen_for_long_are_forgotten,
     a_paused_job_leaves_its_queues_and_comes_back,
     priority_moves_what_waits,
     passes_survive_reopening,
@@ -157,18 +160,27 @@ async fn fail(bench: &mut Bench, lease: &HeldLease, kind: FailureKind) {
     bench.send(lease.job, "worker", body).await.unwrap();
 }
 
-async fn an_agent_that_keeps_failing_is_shut_off_and_tried_again(mut bench: Bench) {
-    let mut held = Vec::new();
+/// Jobs of a tenant whose agent fails on the worker `worker` until its breaker opens; all of them wait again.
+async fn broken(bench: &mut Bench, tenant: &str) -> Vec<JobId> {
+    let (mut jobs, mut held) = (Vec::new(), Vec::new());
     for _ in 0..OPEN_AFTER + 2 {
-        let job = bench.in_progress().await;
+        let job = bench.submit_body(submission_of(tenant, 0, &[])).await;
+        bench.bring_in_progress(job, SessionOpen::plain("worker", 1)).await;
         let session = bench.session(TRUSTED, 1).await;
         held.extend(bench.claim(session, 1).await);
         assert_eq!(held.last().unwrap().job, job);
+        jobs.push(job);
     }
-    let waits = bench.in_progress().await;
     for lease in held.drain(..OPEN_AFTER as usize) {
-        fail(&mut bench, &lease, FailureKind::AgentCrash).await;
+        fail(bench, &lease, FailureKind::AgentCrash).await;
     }
+    jobs.truncate(OPEN_AFTER as usize);
+    jobs
+}
+
+async fn an_agent_that_keeps_failing_is_shut_off_and_tried_again(mut bench: Bench) {
+    broken(&mut bench, "acme").await;
+    let waits = bench.in_progress().await;
     let session = bench.session(TRUSTED, 9).await;
     assert_eq!(bench.claim(session, 9).await, vec![], "the breaker is open");
     let intake = waiting(&mut bench, "acme").await;
@@ -179,9 +191,67 @@ async fn an_agent_that_keeps_failing_is_shut_off_and_tried_again(mut bench: Benc
     let probe = bench.claim(session, 9).await;
     assert_eq!(probe.len(), 1, "one task as a probe, of {waits} and those that failed");
     assert_eq!(bench.claim(session, 9).await, vec![]);
+    let twin = bench.session(TRUSTED, 9).await;
+    assert_eq!(bench.claim(twin, 9).await, vec![], "the same worker in another session");
     bench.succeed(&probe[0]).await;
     assert!(bench.claim(session, 99).await.len() > 1, "it works again");
-    assert!(bench.queues().await[2].contains("{}"), "a closed breaker is not kept");
+    assert!(bench.queues().await[2].contains("[]"), "a closed breaker is not kept");
+}
+
+async fn a_breaker_shuts_off_one_worker_for_one_tenant(mut bench: Bench) {
+    let jobs = broken(&mut bench, "acme").await;
+    bench.sleep(DurationMs(20_000));
+    let worker = bench.session(TRUSTED, 9).await;
+    assert_eq!(bench.claim(worker, 9).await, vec![], "their back-offs are over, the breaker is open");
+    let beta = bench.submit_body(submission_of("beta", 0, &[])).await;
+    bench.bring_in_progress(beta, SessionOpen::plain("worker", 1)).await;
+    let lease = bench.claim(worker, 9).await;
+    assert_eq!(lease.iter().map(|l| l.job).collect::<Vec<_>>(), [beta], "another tenant, the same agent");
+    let other = bench.session_of(TRUSTED, SessionOpen::plain("other", 9)).await;
+    let claimed: BTreeSet<JobId> = bench.claim(other, 9).await.into_iter().map(|l| l.job).collect();
+    let waits = jobs.iter().filter(|job| !claimed.contains(job)).count();
+    assert_eq!(waits, 0, "another worker takes at once what this one may not");
+    let kept = bench.store.breakers(None).await.unwrap();
+    let shown: Vec<_> = kept.iter().map(|(key, _)| (key.worker.as_str(), key.tenant.as_str())).collect();
+    assert_eq!(shown, [("worker", "acme")]);
+    assert_eq!(bench.store.breakers(Some("beta".parse().unwrap())).await.unwrap(), vec![]);
+}
+
+/// An attempt that began before the breaker opened, and that ends while the probe is out.
+async fn an_older_attempt_lets_no_second_probe_through(mut bench: Bench) {
+    broken(&mut bench, "acme").await;
+    let older = bench.session(TRUSTED, 1).await;
+    bench.store.session_close(older).await.unwrap();
+    bench.sleep(COOL_OFF);
+    let session = bench.session(TRUSTED, 9).await;
+    assert_eq!(bench.claim(session, 9).await.len(), 1);
+    // The two that were never reported are taken back with their sessions, and so tell nothing.
+    assert_eq!(bench.reap(9).await.returned.len(), 2);
+    assert_eq!(bench.claim(session, 9).await, vec![], "the probe is still out");
+}
+
+async fn breakers_of_workers_unseen_for_long_are_forgotten(mut bench: Bench) {
+    let day = DurationMs::from_secs(24 * 3_600);
+    broken(&mut bench, "acme").await;
+    let forget = async |bench: &Bench| {
+        let before = Timestamp(bench.now.0 - day.0);
+        bench.store.breakers_forget(bench.now, before, 9).await.unwrap()
+    };
+    bench.sleep(day);
+    let session = bench.session(TRUSTED, 1).await;
+    assert_eq!(forget(&bench).await, 0, "the worker is there");
+    bench.store.session_close(session).await.unwrap();
+    bench.sleep(day);
+    assert_eq!(forget(&bench).await, 0, "it was, a day ago");
+    bench.sleep(DurationMs(1));
+    let later = bench.now;
+    bench.now = Timestamp(later.0 - day.0 - day.0);
+    assert_eq!(forget(&bench).await, 0, "the clock went back");
+    bench.sleep(day);
+    assert_eq!(forget(&bench).await, 0, "seen a day ago, by this clock");
+    bench.sleep(DurationMs(1));
+    assert_eq!(forget(&bench).await, 1);
+    assert_eq!(bench.store.breakers(None).await.unwrap(), vec![]);
 }
 
 async fn a_paused_job_leaves_its_queues_and_comes_back(mut bench: Bench) {

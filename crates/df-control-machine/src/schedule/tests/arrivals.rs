@@ -159,7 +159,8 @@ impl World {
         let mut all = vec![];
         all.extend(held.tenants.iter().map(|(t, n)| (*n, rules.tenant_cap(t))));
         all.extend(held.jobs.values().map(|n| (*n, rules.max_per_job)));
-        all.extend(held.agents.iter().map(|(a, n)| (*n, rules.agents.get(a).copied())));
+        let agents = held.agents.values().flatten();
+        all.extend(agents.map(|(a, n)| (*n, rules.agents.get(a).copied())));
         all.extend(held.runtimes.iter().map(|(r, n)| (*n, rules.runtimes.get(r).copied())));
         prop_assert!(all.iter().all(|(n, cap)| cap.is_none_or(|cap| *n <= cap)), "{held:?} {rules:?}");
         let merges = self.running.iter().filter(|c| c.needs.kind == LeaseKind::Integrate);
