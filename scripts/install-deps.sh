@@ -9,6 +9,7 @@ needs=(
   "git git"
   "python3 python3"
   "cc build-essential"
+  "faketime faketime"
 )
 
 missing=()

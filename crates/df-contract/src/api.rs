@@ -438,6 +438,9 @@ pub struct UsagePage {
     pub rows: Vec<UsageRow>,
     /// Give this as `after` next time.
     pub cursor: u64,
+    /// What the proxy's clock says. Grants are dated by it, since it is the proxy that lets them expire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<Timestamp>,
 }
 
 /// One upstream attempt in the proxy's ledger.

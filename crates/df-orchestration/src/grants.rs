@@ -1,5 +1,8 @@
 //! Grants for attempts: what a job's decision and plan allow it to spend, signed for the proxy.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use df_contract::grant::{BudgetCap, MAX_GRANT_LIFE};
 use df_contract::{Grant, GrantClaims, NanoUsd, Timestamp, Tokens};
 use df_control_machine::{JobRecord, TaskRecord};
@@ -14,7 +17,12 @@ pub struct GrantSigner {
     /// Version of the caps that come from the configuration: rises with every start, or the proxy would keep to the
     /// first cap it ever saw.
     configured: u64,
+    /// How far the proxy's clock is ahead of ours, in ms; 0 while that is too little to matter.
+    ahead_ms: Arc<AtomicI64>,
 }
+
+/// Clocks that differ by less are taken for the same: a grant lives [`MAX_GRANT_LIFE`], and is renewed long before.
+const SAME_CLOCK_MS: i64 = 10_000;
 
 impl std::fmt::Debug for GrantSigner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -24,12 +32,28 @@ impl std::fmt::Debug for GrantSigner {
 
 impl GrantSigner {
     pub fn new(seed: [u8; 32]) -> Self {
-        Self { key: SigningKey::from_bytes(&seed), configured: 1 }
+        Self { key: SigningKey::from_bytes(&seed), configured: 1, ahead_ms: Arc::default() }
     }
 
     /// For a configuration read at `start`.
     pub(crate) fn configured_at(self, start: Timestamp) -> Self {
         Self { configured: start.as_millis().max(1), ..self }
+    }
+
+    /// Takes note of what the proxy's clock said at `here`. A clock that was set, here or there, would otherwise make
+    /// every grant one that has expired already.
+    pub(crate) fn proxy_said(&self, there: Timestamp, here: Timestamp) {
+        let ahead =
+            i64::try_from(there.since(here).0).unwrap_or(0) - i64::try_from(here.since(there).0).unwrap_or(0);
+        let ahead = if ahead.abs() < SAME_CLOCK_MS { 0 } else { ahead };
+        if self.ahead_ms.swap(ahead, Ordering::Relaxed) != ahead && ahead != 0 {
+            tracing::warn!(ahead_ms = ahead, "the proxy's clock is another; grants are dated by it");
+        }
+    }
+
+    /// Now, as the proxy has it.
+    fn now_there(&self, here: Timestamp) -> Timestamp {
+        Timestamp(here.0.saturating_add_signed(self.ahead_ms.load(Ordering::Relaxed)))
     }
 
     /// The half that the proxy is given, as hex.
@@ -46,7 +70,7 @@ impl GrantSigner {
         env: &Env,
     ) -> Result<Grant, OrchestrationError> {
         let attempt = task.attempt.ok_or(OrchestrationError::Incomplete("a leased task has an attempt"))?;
-        let now = env.now();
+        let now = self.now_there(env.now());
         let claims = GrantClaims {
             tenant: record.tenant.clone(),
             job: record.id,

@@ -118,7 +118,7 @@ fn token_of(lease: &Lease) -> &str {
 
 fn claims_of(lease: &Lease) -> df_contract::GrantClaims {
     let key = ed25519_dalek::SigningKey::from_bytes(&SEED).verifying_key();
-    Grant::verify(token_of(lease), &key, Timestamp(START)).unwrap()
+    Grant::verify(token_of(lease), &key, Timestamp(0)).unwrap()
 }
 
 #[tokio::test]
@@ -195,6 +195,19 @@ async fn caps_of_the_configuration_get_a_new_version_with_every_start() {
     let caps = claims_of(&lease).caps;
     assert_eq!((caps[0].account.as_str(), caps[0].tokens), ("tenant:acme", Some(Tokens(7))));
     assert!(caps[0].version >= START, "{caps:?}");
+}
+
+/// A grant is dated by the clock of the proxy, which lets it expire; clocks that are nearly the same are taken for it.
+#[tokio::test]
+async fn grants_are_dated_by_the_proxys_clock() {
+    const HOUR: u64 = 3_600_000;
+    for (there, ahead) in [(START + HOUR, HOUR as i64), (START - HOUR, -(HOUR as i64)), (START + 2_000, 0)] {
+        let orchestrator = made(OrchestrationConfig::default(), OperatorLimits::default(), NOWHERE);
+        orchestrator.inner.grants.proxy_said(Timestamp(there), Timestamp(START));
+        let lease = planning(&orchestrator).await;
+        let issued = claims_of(&lease).issued_at.0 as i64 - START as i64 - ahead;
+        assert!((0..1_000).contains(&issued), "{ahead}: {issued} ms off");
+    }
 }
 
 #[tokio::test]

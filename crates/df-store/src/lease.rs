@@ -42,6 +42,7 @@ pub(crate) fn heartbeat(
     held: &[HeldLease],
 ) -> Kept<Vec<HeldLease>> {
     let mut row = live(tx, id, now)?;
+    clock_went_back(tx, &row, now)?;
     row.last_heartbeat = now;
     row.expires_at = now.plus(SESSION_TTL);
     tx.rows.session_write(&row)?;
@@ -76,6 +77,25 @@ fn stall_unknown(tx: &mut Tx<'_>, id: SessionId, now: Timestamp, held: &[HeldLea
         }
     }
     Ok(())
+}
+
+/// A session that ends later than any heartbeat could have said was kept by a clock that has gone back since. Its worker,
+/// and what its leases last showed, would be waited for until the old time comes again: both are as of now instead.
+/// Answers whether it was so.
+fn clock_went_back(tx: &mut Tx<'_>, session: &SessionRow, now: Timestamp) -> Kept<bool> {
+    let latest = now.plus(SESSION_TTL);
+    if session.expires_at <= latest {
+        return Ok(false);
+    }
+    tx.rows.session_write(&SessionRow { expires_at: latest, ..session.clone() })?;
+    for mut lease in tx.rows.leases_of(session.id, MAX_LEASES)? {
+        if lease.last_progress > now {
+            let count = tx.rows.progress_count(lease.job)?;
+            lease.last_progress = now;
+            tx.progress_write(&lease, count)?;
+        }
+    }
+    Ok(true)
 }
 
 /// Ends the session at once; the next round of reaping gives its tasks back.
@@ -184,6 +204,11 @@ pub(crate) fn reap(tx: &mut Tx<'_>, request: &ReapRequest) -> Kept<Reaped> {
     let stalled = Timestamp(request.now.0.saturating_sub(request.progress_timeout.0));
     let limit = u32::try_from(request.mints.len()).unwrap_or(u32::MAX);
     let mut reaped = Reaped::default();
+    for session in tx.rows.sessions()? {
+        if clock_went_back(tx, &session, request.now)? {
+            tracing::warn!(session = %session.id, "the clock went back; the session ends as if its heartbeat came now");
+        }
+    }
     for (lease, id) in tx.rows.leases_ended(request.now, stalled, limit)?.into_iter().zip(&request.mints) {
         let (cause, detail) = why_ended(tx, &lease, request.now)?;
         let (job, slug, epoch) = (lease.job, lease.slug, lease.epoch);

@@ -3,6 +3,7 @@
 mod agents;
 pub(crate) mod bench;
 mod cached;
+mod clocks;
 mod cost;
 mod database;
 mod differential;
@@ -44,6 +45,7 @@ macro_rules! conformance {
                 one_change_is_merged_at_a_time,
                 heartbeats_extend_and_name_lost_leases,
                 dead_sessions_are_reaped,
+                a_clock_that_goes_back_keeps_no_dead_session,
                 a_lease_whose_claim_was_never_answered_comes_back,
                 overdue_and_silent_attempts_are_reaped,
                 progress_is_fenced_and_kept_once,

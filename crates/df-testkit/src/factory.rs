@@ -12,6 +12,7 @@ use df_contract::Role;
 use crate::api::Api;
 use crate::binaries::binary;
 use crate::cli::{self, CliOutput, run_cli};
+use crate::clock;
 use crate::limit::{Limit, poll};
 use crate::model::PROVIDER_KEY;
 use crate::port;
@@ -44,6 +45,8 @@ pub struct Setup {
     pub more_workers: u32,
     /// The worker is started by the test itself, or never.
     pub without_worker: bool,
+    /// Processes whose wall clock the test sets with [`TestFactory::set_clock`].
+    pub clocks: Vec<Member>,
     /// More of the daemon's `[orchestration]` table, in TOML.
     pub orchestration: toml::Table,
 }
@@ -56,6 +59,7 @@ impl Setup {
             bwrap: None,
             more_workers: 0,
             without_worker: false,
+            clocks: Vec::new(),
             orchestration: toml::Table::new(),
         }
     }
@@ -111,10 +115,15 @@ impl TestFactory {
             let program = Program { name, path: binary(name), args, env, home: root.path().to_owned() };
             Process::new(program, &layout.logs)
         };
-        let proxy_env = vec![(OsString::from(PROVIDER_KEY_ENV), OsString::from(PROVIDER_KEY))];
+        let clock = |member: Member| match setup.clocks.contains(&member) {
+            true => clock::environment(root.path()),
+            false => Vec::new(),
+        };
+        let mut proxy_env = clock(Member::Proxy);
+        proxy_env.push((OsString::from(PROVIDER_KEY_ENV), OsString::from(PROVIDER_KEY)));
         let proxy = process("devfactory-proxy", with_config(&layout.proxy_config), proxy_env);
-        let daemon = process("devfactoryd", daemon_args(&layout), Vec::new());
-        let worker = process("devfactory-worker", with_config(&layout.worker_config), Vec::new());
+        let daemon = process("devfactoryd", daemon_args(&layout), clock(Member::Daemon));
+        let worker = process("devfactory-worker", with_config(&layout.worker_config), clock(Member::Worker));
         let more_workers = (0..setup.more_workers)
             .map(|n| process("devfactory-worker", with_config(&layout.more_worker_config(n)), Vec::new()))
             .collect();
@@ -233,6 +242,12 @@ impl TestFactory {
             Member::Daemon => self.daemon.log(),
             Member::Worker => self.worker.log(),
         }
+    }
+
+    /// Sets the wall clock of the members named in [`Setup::clocks`] to so many seconds from the real time, while they
+    /// run. Their monotonic clock goes on.
+    pub fn set_clock(&self, ahead_s: i64) {
+        clock::set(self.root(), ahead_s);
     }
 
     /// Runs `devfactory` against this installation, as the owner of `api`.

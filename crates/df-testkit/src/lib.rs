@@ -19,6 +19,7 @@
 mod api;
 mod binaries;
 mod cli;
+mod clock;
 mod factory;
 mod faulty;
 mod grants;
@@ -34,6 +35,7 @@ mod up;
 
 pub use api::{Api, ApiError};
 pub use cli::{CliOutput, run_cli, run_script};
+pub use clock::clocks_can_be_set;
 pub use factory::{Member, Model, Setup, TestFactory};
 pub use faulty::{Fault, FaultyWorker};
 pub use grants::{revoked, task_grant};

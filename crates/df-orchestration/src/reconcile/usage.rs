@@ -38,6 +38,9 @@ impl Orchestrator {
         let _alone = self.inner.usage.lock().await;
         let after = self.inner.store.usage_cursor().await?;
         let page = self.inner.proxy.usage(after).await.map_err(OrchestrationError::ProxyAway)?;
+        if let Some(there) = page.now {
+            self.inner.grants.proxy_said(there, self.inner.env.now());
+        }
         if page.rows.is_empty() {
             return Ok((0, Vec::new()));
         }

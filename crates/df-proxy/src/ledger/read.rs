@@ -120,7 +120,7 @@ pub(super) fn reservations(file: &Connection) -> Result<Vec<(u64, Held)>, Ledger
 
 /// Rows after `after`. Attempts that cost nothing are passed over, but the cursor moves past them.
 pub(super) fn usage(file: &Connection, after: u64, limit: u32) -> Result<UsagePage, LedgerError> {
-    let mut page = UsagePage { rows: Vec::new(), cursor: after };
+    let mut page = UsagePage { rows: Vec::new(), cursor: after, now: Some(crate::clock::now()) };
     let sql = "SELECT * FROM usage WHERE seq > ? ORDER BY seq LIMIT ?";
     each(file, sql, &[int(after), i64::from(limit)], |row| {
         page.cursor = number(row, "seq")?;

@@ -17,10 +17,12 @@ use super::bench::{Bench, LIFECYCLE, SILENCE, WALL, submission};
 use crate::lease::MAX_PROGRESS_PER_JOB;
 use crate::{ClaimRequest, JobFilter, KeyRow, Refused, StoreError};
 
+pub(crate) use super::clocks::a_clock_that_goes_back_keeps_no_dead_session;
+
 const TRUSTED: WorkerClass = WorkerClass::Trusted;
 
 /// Log, tables and events agree.
-async fn check_sound(bench: &Bench, job: JobId) {
+pub(crate) async fn check_sound(bench: &Bench, job: JobId) {
     let record = bench.record(job).await;
     let audit = bench.store.audit(job).await.unwrap();
     let fold = verify_job(&audit, &LIFECYCLE).unwrap();
