@@ -22,7 +22,7 @@ pub use check::{
 pub(crate) use check::{MAX_LABEL_BYTES, is_label};
 pub use fit::{Absent, AgentMisfit, misfits};
 pub use names::{BUILT_IN, is_reserved};
-pub use seal::{SealError, sign, signed_text};
+pub use seal::{Registration, SealError, key_id, sign, signed_text};
 pub use tool::Tool;
 pub use within::pattern_within;
 
@@ -107,6 +107,10 @@ pub struct RegisteredAgent {
     pub manifest: AgentManifest,
     /// SHA-256 of the manifest as canonical JSON: its version.
     pub digest: Digest,
+    /// Counts the registrations of the name, from 1. 0 = registered before they were counted: its signature is over the
+    /// first form of [`signed_text`].
+    #[serde(default, skip_serializing_if = "is_uncounted")]
+    pub number: u64,
     /// Whose it is; absent = everybody's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<TenantId>,
@@ -118,6 +122,32 @@ pub struct RegisteredAgent {
     /// Ed25519 signature over [`signed_text`], as hex.
     pub signature: String,
     pub enabled: bool,
+}
+
+fn is_uncounted(number: &u64) -> bool {
+    *number == 0
+}
+
+/// An agent among all of an installation: whose it is, and its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AgentRef {
+    /// Absent = everybody's.
+    pub tenant: Option<TenantId>,
+    pub name: AgentName,
+}
+
+impl std::fmt::Display for AgentRef {
+    /// `acme/docs-writer`, or `*/docs-writer` for everybody's.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.tenant.as_ref().map_or("*", TenantId::as_str), self.name)
+    }
+}
+
+impl RegisteredAgent {
+    /// Which agent it is a version of.
+    pub fn of(&self) -> AgentRef {
+        AgentRef { tenant: self.tenant.clone(), name: self.manifest.name.clone() }
+    }
 }
 
 /// What a coordinator is told about a registered agent.

@@ -30,8 +30,8 @@ pub use export::{Current, ExportLine, Finding, Verified, verify_export};
 pub use fold::{JobFold, JobStep, Lifecycle, TaskFold, TaskStep, verify_chain, verify_job};
 pub use record::{AuditRecord, Entry, MAX_EXACT_INTEGER};
 pub use registry::{
-    AgentState, RegistryError, RegistryEvent, RegistryRecord, RegistryState, VersionState, registry_append,
-    verify_registry,
+    AgentState, RegistryError, RegistryEvent, RegistryRecord, RegistryState, VersionState, Whose,
+    registry_append, verify_registry,
 };
 
 use df_contract::{ErrorCode, JobId, TaskSlug};

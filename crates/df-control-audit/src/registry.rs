@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use df_contract::agent::AgentRef;
 use df_contract::{AgentName, Digest, TenantId, Timestamp, canonical_json};
 use serde::{Deserialize, Serialize};
 
@@ -20,23 +21,35 @@ pub enum RegistryEvent {
         tenant: Option<TenantId>,
         digest: Digest,
         public_key: String,
+        /// Counts the registrations of the name; 0 = from before they were counted.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        number: u64,
     },
     /// One version, or every one.
     Enabled {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        whose: Option<Whose>,
         name: AgentName,
         digest: Option<Digest>,
     },
     Disabled {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        whose: Option<Whose>,
         name: AgentName,
         digest: Option<Digest>,
     },
     Pinned {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        whose: Option<Whose>,
+        /// Who keeps to the version.
         tenant: TenantId,
         name: AgentName,
         digest: Digest,
         replaces: bool,
     },
     Unpinned {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        whose: Option<Whose>,
         tenant: TenantId,
         name: AgentName,
     },
@@ -50,6 +63,31 @@ pub enum RegistryEvent {
         tenant: TenantId,
         identity: String,
     },
+}
+
+/// Whose agent a record is about. Absent in records from when a name was one agent's in the whole installation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Whose {
+    Everybody,
+    Tenant(TenantId),
+}
+
+impl Whose {
+    pub fn of(tenant: Option<&TenantId>) -> Self {
+        tenant.map_or(Whose::Everybody, |tenant| Whose::Tenant(tenant.clone()))
+    }
+
+    fn tenant(&self) -> Option<TenantId> {
+        match self {
+            Whose::Everybody => None,
+            Whose::Tenant(tenant) => Some(tenant.clone()),
+        }
+    }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// One link of the registry's chain.
@@ -118,7 +156,8 @@ pub fn registry_append(
 pub struct RegistryState {
     /// Number and hash of the last record.
     pub last: Option<(u64, Digest)>,
-    pub agents: BTreeMap<AgentName, AgentState>,
+    /// By [`AgentRef`], as text.
+    pub agents: BTreeMap<String, AgentState>,
     pub pins: BTreeMap<TenantId, BTreeMap<AgentName, (Digest, bool)>>,
     /// Public keys, by tenant and identity.
     pub signers: BTreeMap<TenantId, BTreeMap<String, String>>,
@@ -128,16 +167,22 @@ pub struct RegistryState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentState {
+    pub name: AgentName,
     pub tenant: Option<TenantId>,
     pub owner: String,
     pub current: Digest,
-    pub versions: BTreeMap<Digest, VersionState>,
+    /// Of the last registration.
+    pub number: u64,
+    /// By number, then digest.
+    pub versions: Vec<VersionState>,
 }
 
-/// One version, as it was registered first.
+/// One registration of a version. Of those that are not counted, the first of each digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VersionState {
+    pub number: u64,
+    pub digest: Digest,
     pub enabled: bool,
     pub registered_by: String,
     pub public_key: String,
@@ -172,35 +217,33 @@ impl RegistryState {
         let unknown =
             |name: &AgentName| wrong(record.seq, format!("`{name}` or this version was never registered"));
         match record.event.clone() {
-            RegistryEvent::Registered { name, tenant, digest, public_key } => {
-                let owner = record.actor.clone();
-                let version = VersionState { enabled: true, registered_by: owner.clone(), public_key };
-                let agent = self.agents.entry(name).or_insert_with(|| AgentState {
-                    tenant: tenant.clone(),
-                    owner: owner.clone(),
-                    current: digest.clone(),
-                    versions: BTreeMap::new(),
-                });
-                if agent.tenant != tenant {
-                    return Err(wrong(record.seq, "gives an agent to another tenant"));
+            RegistryEvent::Registered { name, tenant, digest, public_key, number } => {
+                let version = VersionState {
+                    number,
+                    digest,
+                    enabled: true,
+                    registered_by: record.actor.clone(),
+                    public_key,
+                };
+                self.register(AgentRef { tenant, name }, version).map_err(|why| wrong(record.seq, why))?;
+            }
+            RegistryEvent::Enabled { whose, name, digest } => {
+                self.switch(whose.as_ref(), &name, digest.as_ref(), true).ok_or_else(|| unknown(&name))?;
+            }
+            RegistryEvent::Disabled { whose, name, digest } => {
+                self.switch(whose.as_ref(), &name, digest.as_ref(), false).ok_or_else(|| unknown(&name))?;
+            }
+            RegistryEvent::Pinned { whose, tenant, name, digest, replaces } => {
+                let agent = self.find(whose.as_ref(), &name).ok_or_else(|| unknown(&name))?;
+                if agent.tenant.as_ref().is_some_and(|own| *own != tenant) {
+                    return Err(wrong(record.seq, "pins another tenant's agent"));
                 }
-                agent.versions.entry(digest.clone()).or_insert(version);
-                (agent.owner, agent.current) = (owner, digest);
-            }
-            RegistryEvent::Enabled { name, digest } => {
-                self.switch(&name, digest.as_ref(), true).ok_or_else(|| unknown(&name))?;
-            }
-            RegistryEvent::Disabled { name, digest } => {
-                self.switch(&name, digest.as_ref(), false).ok_or_else(|| unknown(&name))?;
-            }
-            RegistryEvent::Pinned { tenant, name, digest, replaces } => {
-                let known = self.agents.get(&name).is_some_and(|a| a.versions.contains_key(&digest));
-                if !known {
+                if !agent.versions.iter().any(|version| version.digest == digest) {
                     return Err(unknown(&name));
                 }
                 self.pins.entry(tenant).or_default().insert(name, (digest, replaces));
             }
-            RegistryEvent::Unpinned { tenant, name } => take(&mut self.pins, &tenant, &name),
+            RegistryEvent::Unpinned { whose: _, tenant, name } => take(&mut self.pins, &tenant, &name),
             RegistryEvent::KeyKept { tenant, identity, public_key } => {
                 self.signers.entry(tenant).or_default().insert(identity, public_key);
             }
@@ -209,13 +252,67 @@ impl RegistryState {
         Ok(())
     }
 
-    fn switch(&mut self, name: &AgentName, digest: Option<&Digest>, enabled: bool) -> Option<()> {
-        let versions = &mut self.agents.get_mut(name)?.versions;
-        match digest {
-            Some(digest) => versions.get_mut(digest)?.enabled = enabled,
-            None => versions.values_mut().for_each(|version| version.enabled = enabled),
+    /// A tenant's name is its own, and everybody's are nobody else's; numbers go up by one.
+    fn register(&mut self, of: AgentRef, mut version: VersionState) -> Result<(), &'static str> {
+        let meets = |agent: &AgentState| {
+            agent.name == of.name
+                && agent.tenant != of.tenant
+                && (agent.tenant.is_none() || of.tenant.is_none())
+        };
+        if self.agents.values().any(meets) {
+            return Err(
+                "takes the name of an agent that is everybody's, or makes everybody's what is a tenant's",
+            );
         }
-        Some(())
+        let agent = self.agents.entry(of.to_string()).or_insert_with(|| AgentState {
+            name: of.name,
+            tenant: of.tenant,
+            owner: version.registered_by.clone(),
+            current: version.digest.clone(),
+            number: 0,
+            versions: Vec::new(),
+        });
+        let known = agent.versions.iter().rev().find(|known| known.digest == version.digest);
+        (agent.owner, agent.current) = (version.registered_by.clone(), version.digest.clone());
+        match (known, version.number) {
+            (Some(_), 0) if agent.number == 0 => return Ok(()),
+            (_, number) if number > 0 && number != agent.number + 1 => {
+                return Err("skips or repeats a number");
+            }
+            (_, 0) if agent.number > 0 => return Err("has no number, and the ones before have"),
+            (known, _) => version.enabled = known.is_none_or(|known| known.enabled),
+        }
+        agent.number = version.number;
+        agent.versions.push(version);
+        agent.versions.sort_by(|a, b| (a.number, &a.digest).cmp(&(b.number, &b.digest)));
+        Ok(())
+    }
+
+    fn key(&self, whose: Option<&Whose>, name: &AgentName) -> Option<String> {
+        match whose {
+            Some(whose) => Some(AgentRef { tenant: whose.tenant(), name: name.clone() }.to_string()),
+            None => self.agents.iter().find(|(_, agent)| agent.name == *name).map(|(key, _)| key.clone()),
+        }
+    }
+
+    fn find(&self, whose: Option<&Whose>, name: &AgentName) -> Option<&AgentState> {
+        self.agents.get(&self.key(whose, name)?)
+    }
+
+    fn switch(
+        &mut self,
+        whose: Option<&Whose>,
+        name: &AgentName,
+        digest: Option<&Digest>,
+        enabled: bool,
+    ) -> Option<()> {
+        let key = self.key(whose, name)?;
+        let versions = &mut self.agents.get_mut(&key)?.versions;
+        let mut switched = false;
+        for version in versions.iter_mut().filter(|version| digest.is_none_or(|d| version.digest == *d)) {
+            (version.enabled, switched) = (enabled, true);
+        }
+        switched.then_some(())
     }
 }
 
@@ -233,9 +330,15 @@ fn take<K: Ord, V>(tenants: &mut BTreeMap<TenantId, BTreeMap<K, V>>, tenant: &Te
 mod tests {
     use super::*;
 
+    /// As registrations were before they were counted.
     fn registered(name: &str, digest: &str) -> RegistryEvent {
+        counted(None, name, digest, 0)
+    }
+
+    fn counted(tenant: Option<&str>, name: &str, digest: &str, number: u64) -> RegistryEvent {
         let (name, digest) = (name.parse().unwrap(), Digest::of(digest.as_bytes()));
-        RegistryEvent::Registered { name, tenant: None, digest, public_key: "00".to_owned() }
+        let tenant = tenant.map(|tenant| tenant.parse().unwrap());
+        RegistryEvent::Registered { name, tenant, digest, public_key: "00".to_owned(), number }
     }
 
     fn log(events: Vec<RegistryEvent>) -> Vec<RegistryRecord> {
@@ -256,8 +359,9 @@ mod tests {
         let log = log(vec![
             registered("docs-writer", "1"),
             registered("docs-writer", "2"),
-            RegistryEvent::Disabled { name: name.clone(), digest: Some(one.clone()) },
+            RegistryEvent::Disabled { whose: None, name: name.clone(), digest: Some(one.clone()) },
             RegistryEvent::Pinned {
+                whose: Some(Whose::Everybody),
                 tenant: tenant.clone(),
                 name: name.clone(),
                 digest: one.clone(),
@@ -271,9 +375,10 @@ mod tests {
             RegistryEvent::KeyForgotten { tenant: tenant.clone(), identity: "alice".into() },
         ]);
         let state = verify_registry(&log).unwrap();
-        let agent = &state.agents[&name];
+        let agent = &state.agents["*/docs-writer"];
         assert_eq!(agent.current, two);
-        assert_eq!((agent.versions[&one].enabled, agent.versions[&two].enabled), (false, true));
+        let enabled = |digest: &Digest| agent.versions.iter().find(|v| v.digest == *digest).unwrap().enabled;
+        assert_eq!((enabled(&one), enabled(&two)), (false, true));
         assert_eq!(state.pins[&tenant][&name], (one, false));
         assert!(state.signers.is_empty());
     }
@@ -289,7 +394,35 @@ mod tests {
         assert_eq!(broken(&|log| log[1].actor = "mallory".into()), 2);
         assert_eq!(broken(&|log| drop(log.remove(1))), 2);
         assert_eq!(broken(&|log| log[2].prev = Digest::zero()), 3);
-        let never = RegistryEvent::Enabled { name: "z".parse().unwrap(), digest: None };
+        let never = RegistryEvent::Enabled { whose: None, name: "z".parse().unwrap(), digest: None };
         assert!(verify_registry(&log(vec![never])).is_err());
+    }
+
+    #[test]
+    fn tenants_may_share_a_name_and_nobody_shares_everybodys() {
+        let of = |tenant: &str| Some(Whose::Tenant(tenant.parse().unwrap()));
+        let name: AgentName = "a".parse().unwrap();
+        let both = [counted(Some("acme"), "a", "1", 1), counted(Some("other"), "a", "2", 1)];
+        let off = RegistryEvent::Disabled { whose: of("other"), name: name.clone(), digest: None };
+        let state = verify_registry(&log([&both[..], &[off]].concat())).unwrap();
+        let enabled = |agent: &str| state.agents[agent].versions[0].enabled;
+        assert_eq!((enabled("acme/a"), enabled("other/a")), (true, false));
+        let (digest, tenant) = (Digest::of(b"2"), "acme".parse().unwrap());
+        let theirs = RegistryEvent::Pinned { whose: of("other"), tenant, name, digest, replaces: false };
+        for bad in [counted(None, "a", "3", 1), counted(Some("acme"), "a", "1", 1), theirs] {
+            let told = verify_registry(&log([&both[..], &[bad]].concat())).unwrap_err();
+            assert_eq!(told.seq, 3, "{told}");
+        }
+    }
+
+    #[test]
+    fn an_earlier_version_comes_back_under_a_new_number_alone() {
+        let before = [registered("a", "1"), registered("a", "2"), counted(None, "a", "3", 1)];
+        let with = |next: RegistryEvent| verify_registry(&log([&before[..], &[next]].concat()));
+        let state = with(counted(None, "a", "1", 2)).unwrap();
+        assert_eq!(state.agents["*/a"].versions.len(), 4);
+        for number in [0, 1, 3] {
+            assert!(with(counted(None, "a", "1", number)).is_err(), "{number}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::Response;
 use df_contract::lease::HeldLease;
-use df_contract::{Action, AgentName, ErrorCode, JobId, LeaseToken, Role, Scope};
+use df_contract::{Action, AgentName, ErrorCode, JobId, LeaseToken, Role, Scope, TenantId};
 use df_control_governance::Access;
 use df_control_machine::JobRecord;
 use df_store::{AgentRow, RegistryRefusal};
@@ -16,6 +16,7 @@ use df_store::{AgentRow, RegistryRefusal};
 use crate::auth::{self, Bearer, Caller};
 use crate::endpoint::{Door, Endpoint, Target};
 use crate::error::{ApiError, refused};
+use crate::extract::Params;
 use crate::gateway::Gateway;
 
 /// How far a list may reach for this caller.
@@ -63,7 +64,7 @@ async fn admit_key(
         Target::Installation => allow(gateway, &caller, action, Scope::Installation)?,
         Target::Tenant => allow(gateway, &caller, action, Scope::Tenant)?,
         Target::Agent => {
-            let row = agent_of(gateway, request).await?;
+            let row = agent_of(gateway, &caller, request).await?;
             let scope = scope_of_agent(&caller, &row, action);
             if let Err(denied) = allow(gateway, &caller, action, scope) {
                 let told = agent_unknown(&row.name);
@@ -109,13 +110,25 @@ async fn job_of(gateway: &Gateway, request: &mut Request) -> Result<JobRecord, A
     }
 }
 
-/// The agent in the path. A text that is no agent's name is an agent that does not exist.
-async fn agent_of(gateway: &Gateway, request: &mut Request) -> Result<AgentRow, ApiError> {
+/// `?tenant=`: whose agent, for those who may look beyond their own tenant.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfTenant {
+    tenant: Option<TenantId>,
+}
+
+/// The agent in the path, as the caller's tenant or the one in the query means it. A text that is no agent's name is an
+/// agent that does not exist.
+async fn agent_of(gateway: &Gateway, caller: &Caller, request: &mut Request) -> Result<AgentRow, ApiError> {
     let unknown = || refused(ErrorCode::AgentUnknown, "there is no such agent");
     let params: RawPathParams = request.extract_parts().await.map_err(|_| unknown())?;
     let name = params.iter().find(|(name, _)| *name == "name").map(|(_, value)| value.parse::<AgentName>());
     match name {
-        Some(Ok(name)) => Ok(gateway.orchestrator().agent(&name).await?),
+        Some(Ok(name)) => {
+            let Params(OfTenant { tenant }) = request.extract_parts().await?;
+            let tenant = tenant.unwrap_or_else(|| caller.tenant.clone());
+            Ok(gateway.orchestrator().agent_for(&tenant, &name).await?)
+        }
         Some(Err(_)) | None => Err(unknown()),
     }
 }

@@ -62,7 +62,12 @@ impl Orchestrator {
             return Ok(Cast::Ready(Casting { agent: None, offers }));
         };
         let (name, digest) = (assigned.name.clone(), assigned.digest.clone());
-        let why = match self.inner.store.agent_version(name.clone(), digest.clone()).await? {
+        let row = self.inner.store.agent_for(record.tenant.clone(), name.clone()).await?;
+        let version = match row {
+            Some(row) => self.inner.store.agent_version(row.of(), digest.clone()).await?,
+            None => None,
+        };
+        let why = match version {
             None => "is not in the registry any more".to_owned(),
             Some(agent) if !agent.enabled => "is disabled".to_owned(),
             Some(agent) => match agent.verify() {

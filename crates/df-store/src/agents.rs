@@ -6,12 +6,12 @@ mod log;
 mod rules;
 mod tables;
 
+use df_contract::agent::AgentRef;
 use df_contract::{AgentName, Digest, ErrorCode, RegisteredAgent, TenantId, Timestamp};
 use df_control_audit::RegistryRecord;
 
 use crate::rows::Kept;
 
-pub(crate) use log::named;
 pub(crate) use tables::tables;
 
 /// Most agents of one tenant, and of everybody's.
@@ -19,7 +19,7 @@ pub const MAX_AGENTS: usize = 500;
 /// Most versions of one agent.
 pub const MAX_VERSIONS: usize = 500;
 
-/// A name, whose it is, and which version is current.
+/// An agent, and which version is current.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentRow {
     pub name: AgentName,
@@ -28,9 +28,15 @@ pub struct AgentRow {
     /// The identity that registered the current version.
     pub owner: String,
     pub current: Digest,
+    /// Of the last registration: none after it has it or a lower one.
+    pub number: u64,
 }
 
 impl AgentRow {
+    pub fn of(&self) -> AgentRef {
+        AgentRef { tenant: self.tenant.clone(), name: self.name.clone() }
+    }
+
     /// Whether jobs of `tenant` may use it.
     pub fn serves(&self, tenant: &TenantId) -> bool {
         self.tenant.as_ref().is_none_or(|own| own == tenant)
@@ -63,6 +69,10 @@ pub enum RegistryRefusal {
     Unknown(AgentName),
     #[error("the agent `{name}` has no version {digest}")]
     VersionUnknown { name: AgentName, digest: Digest },
+    #[error(
+        "`{name}` has been registered anew: the next registration is number {next}, and {signed} is signed"
+    )]
+    Number { name: AgentName, signed: u64, next: u64 },
     #[error("`{0}` registered with another key before; sign with that one, or have an admin reset it")]
     OtherKey(String),
     #[error("no key of `{0}` is known")]
@@ -83,32 +93,45 @@ impl RegistryRefusal {
             RegistryRefusal::Unknown(_)
             | RegistryRefusal::VersionUnknown { .. }
             | RegistryRefusal::NotPinned(_) => ErrorCode::AgentUnknown,
-            RegistryRefusal::OtherKey(_) => ErrorCode::SignatureInvalid,
+            RegistryRefusal::OtherKey(_) | RegistryRefusal::Number { .. } => ErrorCode::SignatureInvalid,
             RegistryRefusal::NoKey(_) => ErrorCode::NotFound,
             RegistryRefusal::Full { .. } | RegistryRefusal::ReplacesNobody(_) => ErrorCode::InvalidAgent,
         }
     }
 }
 
+/// The agent that `tenant` means by a name: its own or everybody's, of which there is one at most.
+pub(crate) fn agent_for(
+    rows: &dyn crate::rows::Rows,
+    tenant: &TenantId,
+    name: &AgentName,
+) -> Kept<Option<AgentRow>> {
+    let own = rows.agent(&AgentRef { tenant: Some(tenant.clone()), name: name.clone() })?;
+    if own.is_some() { Ok(own) } else { rows.agent(&AgentRef { tenant: None, name: name.clone() }) }
+}
+
 /// The tables of the registry. Two implementers, as of [`Rows`].
 pub(crate) trait AgentRows {
-    fn agent(&self, name: &AgentName) -> Kept<Option<AgentRow>>;
+    fn agent(&self, of: &AgentRef) -> Kept<Option<AgentRow>>;
+    /// Everybody's and every tenant's of this name.
+    fn agents_named(&self, name: &AgentName) -> Kept<Vec<AgentRow>>;
     fn agent_write(&mut self, row: &AgentRow) -> Kept<()>;
-    /// By name: those that serve `tenant`, or all.
+    /// By name, then tenant: those that serve `tenant`, or all.
     fn agents(&self, tenant: Option<&TenantId>) -> Kept<Vec<AgentRow>>;
-    /// With `enabled` as it is now.
-    fn agent_version(&self, name: &AgentName, digest: &Digest) -> Kept<Option<RegisteredAgent>>;
+    /// As it was registered last, with `enabled` as it is now.
+    fn agent_version(&self, of: &AgentRef, digest: &Digest) -> Kept<Option<RegisteredAgent>>;
     /// Newest first.
-    fn agent_versions(&self, name: &AgentName) -> Kept<Vec<RegisteredAgent>>;
+    fn agent_versions(&self, of: &AgentRef) -> Kept<Vec<RegisteredAgent>>;
     fn agent_version_insert(&mut self, version: &RegisteredAgent) -> Kept<()>;
-    fn agent_version_switch(&mut self, name: &AgentName, digest: &Digest, enabled: bool) -> Kept<()>;
+    fn agent_version_switch(&mut self, of: &AgentRef, digest: &Digest, enabled: bool) -> Kept<()>;
     fn agent_pins(&self, tenant: &TenantId) -> Kept<Vec<PinRow>>;
     fn agent_pin_write(&mut self, tenant: &TenantId, pin: &PinRow) -> Kept<()>;
     fn agent_pin_delete(&mut self, tenant: &TenantId, name: &AgentName) -> Kept<()>;
     fn signer(&self, tenant: &TenantId, identity: &str) -> Kept<Option<String>>;
     fn signer_write(&mut self, tenant: &TenantId, identity: &str, public_key: &str) -> Kept<()>;
     fn signer_delete(&mut self, tenant: &TenantId, identity: &str) -> Kept<()>;
-    fn agent_log_insert(&mut self, record: &RegistryRecord) -> Kept<()>;
+    /// `of`: the agent that it is about.
+    fn agent_log_insert(&mut self, record: &RegistryRecord, of: Option<&AgentRef>) -> Kept<()>;
     /// Oldest first; of one agent its last ones.
-    fn agent_log(&self, name: Option<&AgentName>, limit: u32) -> Kept<Vec<RegistryRecord>>;
+    fn agent_log(&self, of: Option<&AgentRef>, limit: u32) -> Kept<Vec<RegistryRecord>>;
 }

@@ -1,6 +1,7 @@
 //! One conformance suite for every backend, and what only a database can show.
 
 mod agents;
+mod agents_migrated;
 pub(crate) mod bench;
 mod cached;
 mod clocks;
@@ -139,6 +140,10 @@ macro_rules! registry_conformance {
             #[tokio::test]
             async fn versions_are_switched_and_pinned() {
                 agents::versions_are_switched_and_pinned($bench).await;
+            }
+            #[tokio::test]
+            async fn tenants_may_use_one_name() {
+                agents::tenants_may_use_one_name($bench).await;
             }
         }
     };

@@ -22,13 +22,25 @@ pub(crate) enum AgentsCommand {
     /// List the agents that jobs may use.
     List,
     /// Show an agent: manifest, versions, pin.
-    Show { name: AgentName },
+    Show(AgentArgs),
     /// Show what was done to an agent, and by whom.
-    Log { name: AgentName },
+    Log(AgentArgs),
     /// Let tasks be given to an agent again.
-    Enable(VersionArgs),
-    /// Give no further task to an agent.
-    Disable(VersionArgs),
+    Enable {
+        #[command(flatten)]
+        of: VersionArgs,
+        /// Another tenant's agent; admin only.
+        #[arg(long)]
+        tenant: Option<TenantId>,
+    },
+    /// End an agent's running attempts and give it no further task.
+    Disable {
+        #[command(flatten)]
+        of: VersionArgs,
+        /// Another tenant's agent; admin only.
+        #[arg(long)]
+        tenant: Option<TenantId>,
+    },
     /// Keep the tenant's jobs to a version.
     Pin {
         #[command(flatten)]
@@ -45,6 +57,14 @@ pub(crate) enum AgentsCommand {
         #[arg(long)]
         tenant: Option<TenantId>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentArgs {
+    pub(crate) name: AgentName,
+    /// Another tenant's agent; admin only.
+    #[arg(long)]
+    pub(crate) tenant: Option<TenantId>,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,8 @@ use crate::{AgentName, Digest, Role, TenantId, Timestamp};
 pub struct AgentRegister {
     /// An [`super::AgentManifest`]. Read field by field, so that every fault in it is told at once.
     pub manifest: serde_json::Value,
+    /// One more than the number of the last registration of this name; 1 for a new name.
+    pub number: u64,
     /// Ed25519 public key of the registrant, as hex.
     pub public_key: String,
     /// Signature over [`super::signed_text`], as hex.
@@ -48,6 +50,8 @@ pub struct AgentSummary {
     pub runtime: Runtime,
     pub description: String,
     pub digest: Digest,
+    /// The number of the registration.
+    pub number: u64,
     pub enabled: bool,
     pub registered_by: String,
     pub registered_at: Timestamp,
@@ -71,6 +75,8 @@ pub struct AgentView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionView {
     pub digest: Digest,
+    /// The number of the registration; 0 = from before they were counted.
+    pub number: u64,
     pub registered_by: String,
     pub registered_at: Timestamp,
     pub enabled: bool,

@@ -61,7 +61,7 @@ pub(crate) async fn log(
     State(gateway): State<Gateway>,
     Passed(row): Passed<AgentRow>,
 ) -> Result<Json<Vec<RegistryRecord>>, ApiError> {
-    Ok(Json(gateway.store().agent_log(row.name).await?))
+    Ok(Json(gateway.store().agent_log(row.of()).await?))
 }
 
 pub(crate) async fn enable(
@@ -70,7 +70,7 @@ pub(crate) async fn enable(
     Passed(row): Passed<AgentRow>,
     JsonBody(AgentSwitch { digest }): Small<AgentSwitch>,
 ) -> Result<StatusCode, ApiError> {
-    gateway.orchestrator().agent_switch(&caller.asks(), row.name, digest, true).await?;
+    gateway.orchestrator().agent_switch(&caller.asks(), &row, digest, true).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -80,7 +80,7 @@ pub(crate) async fn disable(
     Passed(row): Passed<AgentRow>,
     JsonBody(AgentSwitch { digest }): Small<AgentSwitch>,
 ) -> Result<StatusCode, ApiError> {
-    gateway.orchestrator().agent_switch(&caller.asks(), row.name, digest, false).await?;
+    gateway.orchestrator().agent_switch(&caller.asks(), &row, digest, false).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -1,7 +1,7 @@
 //! The registry of agents: whose names are whose, whose key is whose, what is shown to whom.
 
 use df_contract::agent::api::{AgentPage, AgentRegistered, AgentView, PinView};
-use df_contract::agent::{AgentManifest, sign};
+use df_contract::agent::{AgentManifest, Registration, sign};
 use df_contract::{Digest, ErrorCode, Role};
 use serde_json::{Value, json};
 
@@ -14,10 +14,17 @@ pub(crate) fn manifest(name: &str) -> Value {
 
 /// A registration, signed for `tenant` with the key that `seed` stands for.
 pub(crate) fn signed(manifest: &Value, tenant: Option<&str>, seed: u8) -> Value {
+    numbered(manifest, tenant, seed, 1)
+}
+
+/// [`signed`], as a later registration of the name.
+fn numbered(manifest: &Value, tenant: Option<&str>, seed: u8, number: u64) -> Value {
     let read = AgentManifest::read(manifest).unwrap();
     let tenant = tenant.map(|t| t.parse().unwrap());
-    let (key, signature) = sign(&[seed; 32], tenant.as_ref(), &read.name, &read.digest().unwrap());
-    json!({"manifest": manifest, "public_key": key, "signature": signature})
+    let digest = read.digest().unwrap();
+    let of = Registration { tenant: tenant.as_ref(), name: &read.name, digest: &digest, number };
+    let (key, signature) = sign(&[seed; 32], &of);
+    json!({"manifest": manifest, "number": number, "public_key": key, "signature": signature})
 }
 
 async fn register(client: &Client, name: &str, tenant: &str, seed: u8) -> Answer {
@@ -38,7 +45,7 @@ async fn what_is_registered_is_listed_shown_switched_and_pinned() {
     let one: AgentRegistered = one.ok();
     let mut second = manifest("writer");
     second["prompt"] = json!("Work better.");
-    let two: AgentRegistered = alice.post("/v1/agents", &signed(&second, Some("acme"), 1)).await.ok();
+    let two: AgentRegistered = alice.post("/v1/agents", &numbered(&second, Some("acme"), 1, 2)).await.ok();
     let page: AgentPage = alice.get("/v1/agents").await.ok();
     assert_eq!(page.tenant.as_str(), "acme");
     assert_eq!(page.built_in, ["coordinator", "backend", "frontend", "devops", "qa"]);
@@ -78,13 +85,13 @@ async fn somebody_elses_name_is_not_to_be_had() {
     world.admin.post("/v1/agents/global", &common).await.ok::<AgentRegistered>();
     alice.post("/v1/agents/global", &common).await.refused("forbidden");
     register(&bob, "writer", "acme", 2).await.refused("agent_taken");
-    register(&eve, "writer", "evil", 3).await.refused("agent_taken");
     register(&alice, "common", "acme", 1).await.refused("agent_taken");
     let taken = signed(&manifest("writer"), None, 9);
     world.admin.post("/v1/agents/global", &taken).await.refused("agent_taken");
-    register(&world.admin, "writer", "acme", 9).await.ok::<AgentRegistered>();
+    let over = numbered(&manifest("writer"), Some("acme"), 9, 2);
+    world.admin.post("/v1/agents", &over).await.ok::<AgentRegistered>();
     for reserved in ["backend", "coordinator", "plan", "admin", "devfactoryd", "global"] {
-        let body = json!({"manifest": manifest(reserved), "public_key": "", "signature": ""});
+        let body = json!({"manifest": manifest(reserved), "number": 1, "public_key": "", "signature": ""});
         alice.post("/v1/agents", &body).await.refused("invalid_agent");
     }
 
@@ -140,6 +147,92 @@ async fn a_registration_is_its_registrants() {
 }
 
 #[tokio::test]
+async fn two_tenants_have_agents_of_one_name_that_do_not_meet() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let eve = world.key_in("evil", "eve", &[Role::Submitter]).await;
+    let mine: AgentRegistered = register(&alice, "writer", "acme", 1).await.ok();
+    let mut other = manifest("writer");
+    other["prompt"] = json!("Work for evil.");
+    let theirs: AgentRegistered = eve.post("/v1/agents", &signed(&other, Some("evil"), 3)).await.ok();
+    assert_ne!(mine.agent.digest, theirs.agent.digest);
+    for (client, own, foreign) in [(&alice, &mine, "evil"), (&eve, &theirs, "acme")] {
+        let page: AgentPage = client.get("/v1/agents").await.ok();
+        let seen: Vec<_> = page.agents.iter().map(|agent| &agent.digest).collect();
+        assert_eq!(seen, [&own.agent.digest]);
+        let view: AgentView = client.get("/v1/agents/writer").await.ok();
+        assert_eq!((view.agent.digest, view.versions.len()), (own.agent.digest.clone(), 1));
+        client.get(&format!("/v1/agents/writer?tenant={foreign}")).await.refused("agent_unknown");
+        client.get(&format!("/v1/agents/writer/log?tenant={foreign}")).await.refused("agent_unknown");
+        for verb in ["disable", "enable"] {
+            let path = format!("/v1/agents/writer/{verb}?tenant={foreign}");
+            client.post(&path, &json!({})).await.refused("agent_unknown");
+        }
+    }
+    let pin = |digest: &Digest| json!({"digest": digest});
+    let op = world.key("op", &[Role::Operator]).await;
+    op.post("/v1/agents/writer/pin", &pin(&theirs.agent.digest)).await.refused("agent_unknown");
+    op.post("/v1/agents/writer/pin", &pin(&mine.agent.digest)).await.ok::<PinView>();
+    eve.post("/v1/agents/writer/disable", &json!({})).await.done();
+    let enabled =
+        async |client: &Client| client.get("/v1/agents/writer").await.ok::<AgentView>().agent.enabled;
+    assert_eq!((enabled(&alice).await, enabled(&eve).await), (true, false));
+    assert_eq!(eve.get("/v1/agents/writer").await.ok::<AgentView>().pin, None);
+
+    let page: AgentPage = world.admin.get("/v1/agents").await.ok();
+    let pinned: Vec<_> =
+        page.agents.iter().map(|agent| (agent.tenant.is_some(), agent.pin.is_some())).collect();
+    assert_eq!(pinned, [(true, true), (true, false)], "an admin sees both, and the pin of its own tenant");
+    let theirs: AgentView = world.admin.get("/v1/agents/writer?tenant=evil").await.ok();
+    assert_eq!(theirs.agent.registered_by, "eve");
+    let log: Value = world.admin.get("/v1/agents/writer/log?tenant=evil").await.ok();
+    assert_eq!(log.as_array().unwrap().len(), 2, "a registration and a switch");
+    world.admin.post("/v1/agents/writer/enable?tenant=evil", &json!({})).await.done();
+    world.admin.get("/v1/agents/writer?tenent=evil").await.refused("invalid_request");
+    let global = signed(&manifest("writer"), None, 9);
+    world.admin.post("/v1/agents/global", &global).await.refused("agent_taken");
+}
+
+#[tokio::test]
+async fn an_earlier_version_comes_back_with_a_new_signature_alone() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let first = signed(&manifest("writer"), Some("acme"), 1);
+    let one: AgentRegistered = alice.post("/v1/agents", &first).await.ok();
+    let again: AgentRegistered = alice.post("/v1/agents", &first).await.ok();
+    assert_eq!(again.agent, one.agent, "the same registration again changes nothing");
+    let mut better = manifest("writer");
+    better["prompt"] = json!("Work better.");
+    let two: AgentRegistered = alice.post("/v1/agents", &numbered(&better, Some("acme"), 1, 2)).await.ok();
+    let current = async || alice.get("/v1/agents/writer").await.ok::<AgentView>();
+    let with = |number: u64| {
+        let mut body = first.clone();
+        body["number"] = json!(number);
+        body
+    };
+    for number in 0..5 {
+        let code = if number == 0 { "invalid_agent" } else { "signature_invalid" };
+        alice.post("/v1/agents", &with(number)).await.refused(code);
+    }
+    for number in [1, 2, 4, u64::MAX] {
+        let skipped = numbered(&manifest("writer"), Some("acme"), 1, number);
+        alice.post("/v1/agents", &skipped).await.refused("signature_invalid");
+    }
+    alice
+        .post("/v1/agents", &json!({"manifest": {}, "public_key": "", "signature": ""}))
+        .await
+        .refused("invalid_request");
+    assert_eq!(current().await.agent.digest, two.agent.digest, "a key of the API alone puts nothing back");
+    let back = numbered(&manifest("writer"), Some("acme"), 1, 3);
+    alice.post("/v1/agents", &back).await.ok::<AgentRegistered>();
+    let view = current().await;
+    assert_eq!((&view.agent.digest, view.agent.number), (&one.agent.digest, 3));
+    assert_eq!(view.versions.iter().map(|version| version.number).collect::<Vec<_>>(), [3, 2, 1]);
+    let log: Value = world.admin.get("/v1/agents/writer/log").await.ok();
+    assert_eq!(log.as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
 async fn every_fault_of_a_manifest_is_told_at_once() {
     let world = World::start().await;
     let alice = world.key("alice", &[Role::Submitter]).await;
@@ -149,15 +242,16 @@ async fn every_fault_of_a_manifest_is_told_at_once() {
     bad["limits"]["steps"] = json!(0);
     bad["network"] = json!(true);
     bad["paths"] = json!(["../x"]);
-    let body = json!({"manifest": bad, "public_key": "", "signature": ""});
+    let body = json!({"manifest": bad, "number": 1, "public_key": "", "signature": ""});
     let told = alice.post("/v1/agents", &body).await.refused("invalid_agent");
     assert_eq!(told.code, ErrorCode::InvalidAgent);
     assert_eq!(told.errors.len(), 7, "{told}");
     alice
-        .post("/v1/agents", &json!({"manifest": [], "public_key": "", "signature": ""}))
+        .post("/v1/agents", &json!({"manifest": [], "number": 1, "public_key": "", "signature": ""}))
         .await
         .refused("invalid_agent");
     alice.post("/v1/agents", &json!({})).await.refused("invalid_request");
-    let huge = json!({"manifest": {"prompt": "x".repeat(600_000)}, "public_key": "", "signature": ""});
+    let huge =
+        json!({"manifest": {"prompt": "x".repeat(600_000)}, "number": 1, "public_key": "", "signature": ""});
     alice.post("/v1/agents", &huge).await.refused("body_too_large");
 }

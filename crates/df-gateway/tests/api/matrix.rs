@@ -33,7 +33,8 @@ async fn cast(world: &World, colleague: JobId, stranger: JobId) -> Vec<Cast> {
             .post("/v1/agents", &signed(&manifest(&agent), Some("acme"), 1))
             .await
             .ok::<AgentRegistered>();
-        let agents = [('o', agent), ('t', "teams".into()), ('i', "strangers".into()), ('g', "common".into())];
+        let theirs = "strangers?tenant=other".into();
+        let agents = [('o', agent), ('t', "teams".into()), ('i', theirs), ('g', "common".into())];
         let client = world.key(&name, &[role]).await;
         all.push(Cast { role, client, agents, jobs: [('o', own), ('t', colleague), ('i', stranger)] });
     }
@@ -47,6 +48,7 @@ async fn opens(client: &Client, endpoint: Endpoint, job: JobId, agent: &str) -> 
         Door::Key { target: Target::Job, .. } => job.to_string(),
         _ => "none".to_owned(),
     };
+    let (agent, query) = agent.split_once('?').map_or((agent, String::new()), |(a, q)| (a, format!("?{q}")));
     let path = rule
         .path
         .replace("{id}", &id)
@@ -57,7 +59,7 @@ async fn opens(client: &Client, endpoint: Endpoint, job: JobId, agent: &str) -> 
         .replace("{job}", &job.to_string())
         .replace("{slug}", "intake")
         .replace("{epoch}", "1");
-    let answer = client.request(rule.method, &path).send().await.unwrap();
+    let answer = client.request(rule.method, &format!("{path}{query}")).send().await.unwrap();
     if answer.status().is_success() {
         return true;
     }

@@ -49,6 +49,7 @@ impl Orchestrator {
         let agent = RegisteredAgent {
             digest: manifest.digest()?,
             manifest,
+            number: ask.number,
             tenant,
             registered_by: caller.identity.clone(),
             registered_at: actor.at,
@@ -56,6 +57,10 @@ impl Orchestrator {
             signature: ask.signature,
             enabled: true,
         };
+        // Without a number it would be the first form of the signed text, which fits any time.
+        if agent.number == 0 {
+            return Err(OrchestrationError::InvalidAgent(vec!["`number` counts from 1".to_owned()]));
+        }
         agent.verify().map_err(OrchestrationError::Seal)?;
         // Who manages what others registered may also take it over.
         let may_manage = |role: &df_contract::Role| {
@@ -64,7 +69,7 @@ impl Orchestrator {
         let takes_over = caller.roles.iter().any(may_manage);
         let agent = self.inner.store.agent_register(agent, actor, takes_over).await??;
         tracing::info!(
-            agent = %agent.manifest.name, digest = %agent.digest, by = caller.identity, "agent registered"
+            agent = %agent.of(), number = agent.number, digest = %agent.digest, by = caller.identity, "agent registered"
         );
         Ok(AgentRegistered { notes: self.notes(&agent).await?, agent })
     }
@@ -100,13 +105,14 @@ impl Orchestrator {
         };
         let pins = self.pins(&caller.tenant).await?;
         let summary = |(row, agent): (AgentRow, RegisteredAgent)| AgentSummary {
-            pin: pins.get(&row.name).map(view),
+            pin: pins.get(&row.name).filter(|_| row.serves(&caller.tenant)).map(view),
             name: row.name,
             tenant: row.tenant,
             role: agent.manifest.role,
             runtime: agent.manifest.runtime,
             description: agent.manifest.description,
             digest: agent.digest,
+            number: agent.number,
             enabled: agent.enabled,
             registered_by: agent.registered_by,
             registered_at: agent.registered_at,
@@ -121,24 +127,30 @@ impl Orchestrator {
         Ok(pins.into_iter().map(|pin| (pin.name.clone(), pin)).collect())
     }
 
-    /// Whose an agent is, or `agent_unknown`.
-    pub async fn agent(&self, name: &AgentName) -> Result<AgentRow, OrchestrationError> {
-        let found = self.inner.store.agent(name.clone()).await?;
+    /// The agent that a tenant means by a name, or `agent_unknown`.
+    pub async fn agent_for(
+        &self,
+        tenant: &TenantId,
+        name: &AgentName,
+    ) -> Result<AgentRow, OrchestrationError> {
+        let found = self.inner.store.agent_for(tenant.clone(), name.clone()).await?;
         Ok(found.ok_or_else(|| RegistryRefusal::Unknown(name.clone()))?)
     }
 
     /// One agent with its versions.
     pub async fn agent_view(&self, caller: &Caller, row: &AgentRow) -> Result<AgentView, OrchestrationError> {
-        let versions = self.inner.store.agent_versions(row.name.clone()).await?;
+        let versions = self.inner.store.agent_versions(row.of()).await?;
         let current = versions.iter().find(|version| version.digest == row.current).cloned();
         let agent = current.ok_or(OrchestrationError::Incomplete("an agent has its current version"))?;
         let version = |version: RegisteredAgent| VersionView {
             digest: version.digest,
+            number: version.number,
             registered_by: version.registered_by,
             registered_at: version.registered_at,
             enabled: version.enabled,
         };
-        let pin = self.pins(&caller.tenant).await?.get(&row.name).map(view);
+        let pins = self.pins(&caller.tenant).await?;
+        let pin = pins.get(&row.name).filter(|_| row.serves(&caller.tenant)).map(view);
         Ok(AgentView { agent, versions: versions.into_iter().map(version).collect(), pin })
     }
 
@@ -146,13 +158,13 @@ impl Orchestrator {
     pub async fn agent_switch(
         &self,
         caller: &Caller,
-        name: AgentName,
+        row: &AgentRow,
         digest: Option<Digest>,
         enabled: bool,
     ) -> Result<(), OrchestrationError> {
         let actor = self.registry_actor(caller);
-        self.inner.store.agent_switch(name.clone(), digest, enabled, actor).await??;
-        tracing::info!(agent = %name, enabled, by = caller.identity, "agent switched");
+        self.inner.store.agent_switch(row.of(), digest, enabled, actor).await??;
+        tracing::info!(agent = %row.of(), enabled, by = caller.identity, "agent switched");
         Ok(())
     }
 

@@ -95,7 +95,7 @@ impl Orchestrator {
         let names: BTreeSet<&AgentName> = named.chain(replacing).chain(wanted.kept.keys()).collect();
         let mut roster = Roster::default();
         for name in names {
-            if let Some(row) = self.inner.store.agent(name.clone()).await? {
+            if let Some(row) = self.inner.store.agent_for(wanted.tenant.clone(), name.clone()).await? {
                 self.enlist(&mut roster, wanted, &row, &pins).await?;
             }
         }
@@ -128,7 +128,7 @@ impl Orchestrator {
             return Ok(());
         }
         let digest = wanted.version(row, pins);
-        if let Some(agent) = self.inner.store.agent_version(row.name.clone(), digest).await? {
+        if let Some(agent) = self.inner.store.agent_version(row.of(), digest).await? {
             if pins.iter().any(|pin| pin.replaces && pin.name == row.name) {
                 roster.replacing.insert(agent.manifest.role, row.name.clone());
             }

@@ -1,7 +1,7 @@
 //! Which registered agent does which task, at which version, and what happens when it may not.
 
 use df_contract::agent::api::AgentRegister;
-use df_contract::agent::{AgentManifest, sign};
+use df_contract::agent::{AgentManifest, Registration, sign};
 use df_contract::lease::Work;
 use df_contract::{AgentName, AgentTask, Digest, JobId, JobSpec, JobState};
 use serde_json::{Value, json};
@@ -23,15 +23,23 @@ fn manifest(agent: &str, role: &str, prompt: &str) -> Value {
         "models": ["huge", "small"], "limits": {"steps": 5, "wall_s": 60}, "prompt": prompt})
 }
 
-fn signed(manifest: &Value, tenant: Option<&str>, seed: &[u8; 32]) -> AgentRegister {
+fn signed(manifest: &Value, tenant: Option<&str>, seed: &[u8; 32], number: u64) -> AgentRegister {
     let read = AgentManifest::read(manifest).unwrap();
     let tenant = tenant.map(|t| t.parse().unwrap());
-    let (public_key, signature) = sign(seed, tenant.as_ref(), &read.name, &read.digest().unwrap());
-    AgentRegister { manifest: manifest.clone(), public_key, signature }
+    let digest = read.digest().unwrap();
+    let of = Registration { tenant: tenant.as_ref(), name: &read.name, digest: &digest, number };
+    let (public_key, signature) = sign(seed, &of);
+    AgentRegister { manifest: manifest.clone(), number, public_key, signature }
+}
+
+async fn row(orchestrator: &Orchestrator, agent: &str) -> df_store::AgentRow {
+    orchestrator.agent_for(&alice().tenant, &name(agent)).await.unwrap()
 }
 
 async fn register(orchestrator: &Orchestrator, agent: &str, role: &str, prompt: &str) -> Digest {
-    let ask = signed(&manifest(agent, role, prompt), Some("acme"), &KEY);
+    let before = orchestrator.agent_for(&alice().tenant, &name(agent)).await;
+    let number = before.map_or(0, |row| row.number) + 1;
+    let ask = signed(&manifest(agent, role, prompt), Some("acme"), &KEY, number);
     orchestrator.agent_register(&alice(), AgentScope::Tenant, ask).await.unwrap().agent.digest
 }
 
@@ -133,10 +141,13 @@ async fn submissions_that_name_what_there_is_not_are_refused() {
         let told = refused(job(task, more)).await;
         assert!(told.contains(says), "{told}");
     }
-    orchestrator.agent_switch(&alice(), name("docs-writer"), None, false).await.unwrap();
+    orchestrator.agent_switch(&alice(), &row(&orchestrator, "docs-writer").await, None, false).await.unwrap();
     assert!(refused(job(writer(), json!({}))).await.contains("is disabled"));
     let stranger = Caller { tenant: "other".parse().unwrap(), ..alice() };
-    orchestrator.agent_switch(&alice(), name("docs-writer"), Some(digest), true).await.unwrap();
+    orchestrator
+        .agent_switch(&alice(), &row(&orchestrator, "docs-writer").await, Some(digest), true)
+        .await
+        .unwrap();
     let theirs = orchestrator.submit(&stranger, job(writer(), json!({})), None).await.unwrap_err();
     assert_eq!(theirs.code().code(), "invalid_job", "another tenant's agent is not there");
 }
@@ -146,7 +157,10 @@ async fn an_agent_that_was_disabled_meanwhile_gets_no_plan_and_no_task() {
     let orchestrator = made_here();
     register(&orchestrator, "docs-writer", "registered-agent", "one").await;
     let switch = async |on| {
-        orchestrator.agent_switch(&alice(), name("docs-writer"), None, on).await.unwrap();
+        orchestrator
+            .agent_switch(&alice(), &row(&orchestrator, "docs-writer").await, None, on)
+            .await
+            .unwrap();
     };
     let before = orchestrator.submit(&alice(), job(writer(), json!({})), None).await.unwrap().id;
     switch(false).await;
@@ -199,12 +213,12 @@ async fn a_coordinator_is_told_of_agents_when_there_are_some() {
     assert_eq!(work(&planning(&orchestrator).await).input.agents, []);
     register(&orchestrator, "docs-writer", "registered-agent", "one").await;
     register(&orchestrator, "off", "registered-agent", "one").await;
-    orchestrator.agent_switch(&alice(), name("off"), None, false).await.unwrap();
+    orchestrator.agent_switch(&alice(), &row(&orchestrator, "off").await, None, false).await.unwrap();
     let root = Caller { identity: "root".to_owned(), tenant: "other".parse().unwrap(), ..alice() };
     for (agent, scope, tenant) in
         [("theirs", AgentScope::Tenant, Some("other")), ("common", AgentScope::Global, None)]
     {
-        let ask = signed(&manifest(agent, "backend", "x"), tenant, &[4; 32]);
+        let ask = signed(&manifest(agent, "backend", "x"), tenant, &[4; 32], 1);
         orchestrator.agent_register(&root, scope, ask).await.unwrap();
     }
     let lease = planning(&orchestrator).await;
@@ -242,22 +256,22 @@ async fn registrations_say_what_is_wrong_with_them() {
     let mut bad = good.clone();
     bad["paths"] = json!(["/etc"]);
     bad["colour"] = json!("red");
-    let sent = AgentRegister { manifest: bad, ..signed(&good, Some("acme"), &KEY) };
+    let sent = AgentRegister { manifest: bad, ..signed(&good, Some("acme"), &KEY, 1) };
     let problem = ask(sent).await.unwrap_err().problem();
     assert_eq!((problem.code.code(), problem.errors.len()), ("invalid_agent", 2), "{problem}");
     for sent in [
-        signed(&good, Some("other"), &KEY),
-        signed(&good, None, &KEY),
+        signed(&good, Some("other"), &KEY, 1),
+        signed(&good, None, &KEY, 1),
         AgentRegister {
             manifest: manifest("docs-writer", "registered-agent", "two"),
-            ..signed(&good, Some("acme"), &KEY)
+            ..signed(&good, Some("acme"), &KEY, 1)
         },
     ] {
         assert_eq!(ask(sent).await.unwrap_err().code().code(), "signature_invalid");
     }
-    assert_eq!(ask(signed(&good, Some("acme"), &KEY)).await.unwrap(), Vec::<String>::new());
+    assert_eq!(ask(signed(&good, Some("acme"), &KEY, 1)).await.unwrap(), Vec::<String>::new());
     let mut elsewhere = manifest("elsewhere", "registered-agent", "one");
     elsewhere["runtime"] = json!("acp");
-    let notes = ask(signed(&elsewhere, Some("acme"), &KEY)).await.unwrap();
+    let notes = ask(signed(&elsewhere, Some("acme"), &KEY, 1)).await.unwrap();
     assert!(notes[0].contains("no worker offers the runtime `acp`"), "{notes:?}");
 }

@@ -1,10 +1,11 @@
 //! The registry as the rest of the installation calls it.
 
+use df_contract::agent::AgentRef;
 use df_contract::{AgentName, Digest, RegisteredAgent, TenantId};
 use df_control_audit::RegistryRecord;
 
 use super::rules::{forget_key, pin, register, switch, unpin};
-use super::{AgentRow, PinRow, RegistryActor, RegistryRefusal};
+use super::{AgentRow, PinRow, RegistryActor, RegistryRefusal, agent_for};
 use crate::{Store, StoreError};
 
 /// Most records of an agent's log that are shown: the last ones.
@@ -13,7 +14,7 @@ const MAX_LOG: u32 = 1_000;
 /// The registry of agents.
 impl Store {
     /// Registers a version whose signature was checked, makes it the current one, and keeps the registrant to its key.
-    /// The same version again changes nothing but which one is current.
+    /// The same registration again changes nothing; any other needs the next number.
     pub async fn agent_register(
         &self,
         version: RegisteredAgent,
@@ -26,12 +27,12 @@ impl Store {
     /// Enables or disables one version, or every one.
     pub async fn agent_switch(
         &self,
-        name: AgentName,
+        of: AgentRef,
         digest: Option<Digest>,
         enabled: bool,
         actor: RegistryActor,
     ) -> Result<Result<(), RegistryRefusal>, StoreError> {
-        self.owner.call(move |tx| switch(tx, &name, digest.as_ref(), enabled, &actor)).await
+        self.owner.call(move |tx| switch(tx, &of, digest.as_ref(), enabled, &actor)).await
     }
 
     /// Keeps the actor's tenant to a version; without one, to the current.
@@ -63,22 +64,27 @@ impl Store {
         self.owner.call(move |tx| forget_key(tx, &tenant, &identity, &actor)).await
     }
 
-    pub async fn agent(&self, name: AgentName) -> Result<Option<AgentRow>, StoreError> {
-        self.read(move |rows| rows.agent(&name)).await
+    pub async fn agent(&self, of: AgentRef) -> Result<Option<AgentRow>, StoreError> {
+        self.read(move |rows| rows.agent(&of)).await
+    }
+
+    /// The agent that a tenant means by a name: its own or everybody's.
+    pub async fn agent_for(&self, tenant: TenantId, name: AgentName) -> Result<Option<AgentRow>, StoreError> {
+        self.read(move |rows| agent_for(rows, &tenant, &name)).await
     }
 
     /// With `enabled` as it is now.
     pub async fn agent_version(
         &self,
-        name: AgentName,
+        of: AgentRef,
         digest: Digest,
     ) -> Result<Option<RegisteredAgent>, StoreError> {
-        self.read(move |rows| rows.agent_version(&name, &digest)).await
+        self.read(move |rows| rows.agent_version(&of, &digest)).await
     }
 
     /// Newest first.
-    pub async fn agent_versions(&self, name: AgentName) -> Result<Vec<RegisteredAgent>, StoreError> {
-        self.read(move |rows| rows.agent_versions(&name)).await
+    pub async fn agent_versions(&self, of: AgentRef) -> Result<Vec<RegisteredAgent>, StoreError> {
+        self.read(move |rows| rows.agent_versions(&of)).await
     }
 
     /// By name: the agents that serve `tenant`, or all, each at its current version.
@@ -89,7 +95,7 @@ impl Store {
         self.read(move |rows| {
             let mut listed = Vec::new();
             for row in rows.agents(tenant.as_ref())? {
-                let current = rows.agent_version(&row.name, &row.current)?;
+                let current = rows.agent_version(&row.of(), &row.current)?;
                 let missing =
                     || StoreError::Invariant(format!("the current version of `{}` is gone", row.name));
                 listed.push((row.clone(), current.ok_or_else(missing)?));
@@ -104,7 +110,7 @@ impl Store {
     }
 
     /// What was done to one agent, oldest first, at most the last thousand.
-    pub async fn agent_log(&self, name: AgentName) -> Result<Vec<RegistryRecord>, StoreError> {
-        self.read(move |rows| rows.agent_log(Some(&name), MAX_LOG)).await
+    pub async fn agent_log(&self, of: AgentRef) -> Result<Vec<RegistryRecord>, StoreError> {
+        self.read(move |rows| rows.agent_log(Some(&of), MAX_LOG)).await
     }
 }

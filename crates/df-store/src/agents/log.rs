@@ -1,7 +1,8 @@
 //! The log of the registry: one hash chain, its end kept beside it.
 
 use df_contract::AgentName;
-use df_control_audit::{RegistryEvent, Tip, registry_append};
+use df_contract::agent::AgentRef;
+use df_control_audit::{RegistryEvent, Tip, Whose, registry_append};
 
 use super::RegistryActor;
 use crate::StoreError;
@@ -12,13 +13,22 @@ use crate::transition::Tx;
 const LOG_TIP: &str = "agent_log";
 
 /// The agent that an event is about.
-pub(crate) fn named(event: &RegistryEvent) -> Option<&AgentName> {
+fn about(event: &RegistryEvent) -> Option<AgentRef> {
+    let of = |whose: Option<&Whose>, name: &AgentName| {
+        let tenant = match whose? {
+            Whose::Everybody => None,
+            Whose::Tenant(tenant) => Some(tenant.clone()),
+        };
+        Some(AgentRef { tenant, name: name.clone() })
+    };
     match event {
-        RegistryEvent::Registered { name, .. }
-        | RegistryEvent::Enabled { name, .. }
-        | RegistryEvent::Disabled { name, .. }
-        | RegistryEvent::Pinned { name, .. }
-        | RegistryEvent::Unpinned { name, .. } => Some(name),
+        RegistryEvent::Registered { name, tenant, .. } => {
+            Some(AgentRef { tenant: tenant.clone(), name: name.clone() })
+        }
+        RegistryEvent::Enabled { whose, name, .. }
+        | RegistryEvent::Disabled { whose, name, .. }
+        | RegistryEvent::Pinned { whose, name, .. }
+        | RegistryEvent::Unpinned { whose, name, .. } => of(whose.as_ref(), name),
         RegistryEvent::KeyKept { .. } | RegistryEvent::KeyForgotten { .. } => None,
     }
 }
@@ -43,7 +53,7 @@ pub(super) fn log(tx: &mut Tx<'_>, actor: &RegistryActor, events: Vec<RegistryEv
         records.push(record);
     }
     for record in &records {
-        tx.rows.agent_log_insert(record)?;
+        tx.rows.agent_log_insert(record, about(&record.event).as_ref())?;
     }
     tx.rows.meta_write(LOG_TIP, &format!("{} {}", tip.seq, tip.head))
 }

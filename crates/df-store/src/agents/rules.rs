@@ -1,17 +1,18 @@
 //! What may be done to the registry, judged and written in one transaction: a refusal writes nothing.
 
+use df_contract::agent::AgentRef;
 use df_contract::{AgentName, Digest, RegisteredAgent, Role, TenantId};
-use df_control_audit::RegistryEvent;
+use df_control_audit::{RegistryEvent, Whose};
 
 use super::log::log;
-use super::{AgentRow, MAX_AGENTS, MAX_VERSIONS, PinRow, RegistryActor, RegistryRefusal};
+use super::{AgentRow, MAX_AGENTS, MAX_VERSIONS, PinRow, RegistryActor, RegistryRefusal, agent_for};
 use crate::rows::Kept;
 use crate::transition::Tx;
 
 type Judged<T> = Kept<Result<T, RegistryRefusal>>;
 
-fn found(tx: &Tx<'_>, name: &AgentName) -> Judged<AgentRow> {
-    Ok(tx.rows.agent(name)?.ok_or_else(|| RegistryRefusal::Unknown(name.clone())))
+fn found(tx: &Tx<'_>, of: &AgentRef) -> Judged<AgentRow> {
+    Ok(tx.rows.agent(of)?.ok_or_else(|| RegistryRefusal::Unknown(of.name.clone())))
 }
 
 macro_rules! must {
@@ -23,6 +24,25 @@ macro_rules! must {
     };
 }
 
+/// Whether the registrant may have the name. A tenant's agent shadows none of everybody's, nor the other way round: by a
+/// name a tenant means one agent.
+fn free(
+    tx: &Tx<'_>,
+    of: &AgentRef,
+    before: Option<&AgentRow>,
+    actor: &RegistryActor,
+    takes_over: bool,
+) -> Judged<()> {
+    let is_free = match before {
+        Some(row) => row.owner == actor.identity || takes_over,
+        None => {
+            let shadows = |row: &AgentRow| of.tenant.is_none() || row.tenant.is_none();
+            !tx.rows.agents_named(&of.name)?.iter().any(shadows)
+        }
+    };
+    Ok(if is_free { Ok(()) } else { Err(RegistryRefusal::Taken(of.name.clone())) })
+}
+
 /// Takes a version whose signature was checked. `takes_over`: also a name of somebody else in the tenant.
 pub(super) fn register(
     tx: &mut Tx<'_>,
@@ -30,60 +50,73 @@ pub(super) fn register(
     actor: &RegistryActor,
     takes_over: bool,
 ) -> Judged<RegisteredAgent> {
-    let (name, digest) = (&version.manifest.name, &version.digest);
-    let before = tx.rows.agent(name)?;
-    let is_free = before
-        .as_ref()
-        .is_none_or(|row| row.tenant == version.tenant && (row.owner == actor.identity || takes_over));
-    if !is_free {
-        return Ok(Err(RegistryRefusal::Taken(name.clone())));
-    }
+    let (of, digest) = (version.of(), &version.digest);
+    let before = tx.rows.agent(&of)?;
+    must!(free(tx, &of, before.as_ref(), actor, takes_over)?);
     let key = tx.rows.signer(&actor.tenant, &actor.identity)?;
     if key.as_ref().is_some_and(|key| *key != version.public_key) {
         return Ok(Err(RegistryRefusal::OtherKey(actor.identity.clone())));
     }
-    let known = tx.rows.agent_version(name, digest)?;
-    must!(room(tx, version, before.is_none(), known.is_none())?);
+    let known = tx.rows.agent_version(&of, digest)?;
     let row = AgentRow {
-        name: name.clone(),
-        tenant: version.tenant.clone(),
+        name: of.name.clone(),
+        tenant: of.tenant.clone(),
         owner: actor.identity.clone(),
         current: digest.clone(),
+        number: version.number,
     };
-    if before.as_ref() == Some(&row)
-        && let Some(known) = known
+    // The same registration, sent again.
+    if let Some(known) = known.as_ref().filter(|_| before.as_ref() == Some(&row))
+        && known.signature == version.signature
     {
-        return Ok(Ok(known));
+        return Ok(Ok(known.clone()));
     }
-    let (tenant, public_key) = (version.tenant.clone(), version.public_key.clone());
+    let next = before.as_ref().map_or(0, |row| row.number) + 1;
+    if version.number != next {
+        let (name, signed) = (of.name, version.number);
+        return Ok(Err(RegistryRefusal::Number { name, signed, next }));
+    }
+    must!(room(tx, version, before.is_none())?);
+    // What was switched off stays so until it is switched on.
+    let enabled = known.is_none_or(|known| known.enabled);
+    let version = RegisteredAgent { enabled, ..version.clone() };
+    keep(tx, &row, &version, actor, key.is_none())?;
+    Ok(Ok(version))
+}
+
+fn keep(
+    tx: &mut Tx<'_>,
+    row: &AgentRow,
+    version: &RegisteredAgent,
+    actor: &RegistryActor,
+    is_first_key: bool,
+) -> Kept<()> {
+    let public_key = version.public_key.clone();
     let registered = RegistryEvent::Registered {
-        name: name.clone(),
-        tenant,
-        digest: digest.clone(),
+        name: row.name.clone(),
+        tenant: row.tenant.clone(),
+        digest: row.current.clone(),
         public_key: public_key.clone(),
+        number: row.number,
     };
     let kept =
         RegistryEvent::KeyKept { tenant: actor.tenant.clone(), identity: actor.identity.clone(), public_key };
-    let first = key.is_none();
-    log(tx, actor, if first { vec![kept, registered] } else { vec![registered] })?;
-    if first {
+    log(tx, actor, if is_first_key { vec![kept, registered] } else { vec![registered] })?;
+    if is_first_key {
         tx.rows.signer_write(&actor.tenant, &actor.identity, &version.public_key)?;
     }
-    tx.rows.agent_write(&row)?;
-    if known.is_none() {
-        tx.rows.agent_version_insert(version)?;
-    }
-    Ok(Ok(known.unwrap_or_else(|| version.clone())))
+    tx.rows.agent_write(row)?;
+    tx.rows.agent_version_insert(version)
 }
 
-fn room(tx: &Tx<'_>, version: &RegisteredAgent, new_name: bool, new_version: bool) -> Judged<()> {
+fn room(tx: &Tx<'_>, version: &RegisteredAgent, new_name: bool) -> Judged<()> {
     let beside = |row: &AgentRow| row.tenant == version.tenant;
     if new_name
         && tx.rows.agents(version.tenant.as_ref())?.iter().filter(|row| beside(row)).count() >= MAX_AGENTS
     {
         return Ok(Err(RegistryRefusal::Full { what: "agents", limit: MAX_AGENTS }));
     }
-    if new_version && tx.rows.agent_versions(&version.manifest.name)?.len() >= MAX_VERSIONS {
+    if tx.rows.agent_versions(&version.of())?.len() >= MAX_VERSIONS {
         return Ok(Err(RegistryRefusal::Full { what: "versions of this agent", limit: MAX_VERSIONS }));
     }
     Ok(Ok(()))
@@ -91,34 +124,38 @@ fn room(tx: &Tx<'_>, version: &RegisteredAgent, new_name: bool, new_version: boo
 
 pub(super) fn switch(
     tx: &mut Tx<'_>,
-    name: &AgentName,
+    of: &AgentRef,
     digest: Option<&Digest>,
     enabled: bool,
     actor: &RegistryActor,
 ) -> Judged<()> {
-    must!(found(tx, name)?);
+    must!(found(tx, of)?);
     let versions: Vec<RegisteredAgent> = match digest {
-        Some(digest) => vec![must!(version_of(tx, name, digest)?)],
-        None => tx.rows.agent_versions(name)?,
+        Some(digest) => vec![must!(version_of(tx, of, digest)?)],
+        None => tx.rows.agent_versions(of)?,
     };
     if versions.iter().all(|version| version.enabled == enabled) {
         return Ok(Ok(()));
     }
-    let (of, digest) = (name.clone(), digest.cloned());
+    let (whose, name, digest) = (Some(Whose::of(of.tenant.as_ref())), of.name.clone(), digest.cloned());
     let event = match enabled {
-        true => RegistryEvent::Enabled { name: of, digest },
-        false => RegistryEvent::Disabled { name: of, digest },
+        true => RegistryEvent::Enabled { whose, name, digest },
+        false => RegistryEvent::Disabled { whose, name, digest },
     };
     log(tx, actor, vec![event])?;
     for version in versions {
-        tx.rows.agent_version_switch(name, &version.digest, enabled)?;
+        tx.rows.agent_version_switch(of, &version.digest, enabled)?;
     }
     Ok(Ok(()))
 }
 
-fn version_of(tx: &Tx<'_>, name: &AgentName, digest: &Digest) -> Judged<RegisteredAgent> {
-    let unknown = || RegistryRefusal::VersionUnknown { name: name.clone(), digest: digest.clone() };
-    Ok(tx.rows.agent_version(name, digest)?.ok_or_else(unknown))
+fn version_of(tx: &Tx<'_>, of: &AgentRef, digest: &Digest) -> Judged<RegisteredAgent> {
+    let unknown = || RegistryRefusal::VersionUnknown { name: of.name.clone(), digest: digest.clone() };
+    Ok(tx.rows.agent_version(of, digest)?.ok_or_else(unknown))
+}
+
+fn found_for(tx: &Tx<'_>, tenant: &TenantId, name: &AgentName) -> Judged<AgentRow> {
+    Ok(agent_for(tx.rows, tenant, name)?.ok_or_else(|| RegistryRefusal::Unknown(name.clone())))
 }
 
 /// Pins for the actor's tenant. One agent at most replaces the built-in one of a role: the last that was pinned so.
@@ -129,12 +166,9 @@ pub(super) fn pin(
     replaces: bool,
     actor: &RegistryActor,
 ) -> Judged<PinRow> {
-    let row = must!(found(tx, name)?);
-    if !row.serves(&actor.tenant) {
-        return Ok(Err(RegistryRefusal::Unknown(name.clone())));
-    }
-    let digest = digest.unwrap_or(row.current);
-    let role = must!(version_of(tx, name, &digest)?).manifest.role;
+    let row = must!(found_for(tx, &actor.tenant, name)?);
+    let digest = digest.unwrap_or_else(|| row.current.clone());
+    let role = must!(version_of(tx, &row.of(), &digest)?).manifest.role;
     if replaces && role == Role::RegisteredAgent {
         return Ok(Err(RegistryRefusal::ReplacesNobody(name.clone())));
     }
@@ -145,30 +179,33 @@ pub(super) fn pin(
     }
     let mut written = Vec::new();
     for other in pins.into_iter().filter(|pin| replaces && pin.replaces && pin.name != *name) {
-        let of = tx.rows.agent_version(&other.name, &other.digest)?;
-        if of.is_some_and(|version| version.manifest.role == role) {
-            written.push(PinRow { replaces: false, ..other });
+        let Some(of) = agent_for(tx.rows, &actor.tenant, &other.name)?.map(|row| row.of()) else { continue };
+        if tx.rows.agent_version(&of, &other.digest)?.is_some_and(|version| version.manifest.role == role) {
+            written.push((of.tenant, PinRow { replaces: false, ..other }));
         }
     }
-    written.push(new.clone());
-    let event = |pin: &PinRow| RegistryEvent::Pinned {
+    written.push((row.tenant, new.clone()));
+    let event = |(tenant, pin): &(Option<TenantId>, PinRow)| RegistryEvent::Pinned {
+        whose: Some(Whose::of(tenant.as_ref())),
         tenant: actor.tenant.clone(),
         name: pin.name.clone(),
         digest: pin.digest.clone(),
         replaces: pin.replaces,
     };
     log(tx, actor, written.iter().map(event).collect())?;
-    for pin in &written {
+    for (_, pin) in &written {
         tx.rows.agent_pin_write(&actor.tenant, pin)?;
     }
     Ok(Ok(new))
 }
 
 pub(super) fn unpin(tx: &mut Tx<'_>, name: &AgentName, actor: &RegistryActor) -> Judged<()> {
+    let row = must!(found_for(tx, &actor.tenant, name)?);
     if !tx.rows.agent_pins(&actor.tenant)?.iter().any(|pin| pin.name == *name) {
         return Ok(Err(RegistryRefusal::NotPinned(name.clone())));
     }
-    log(tx, actor, vec![RegistryEvent::Unpinned { tenant: actor.tenant.clone(), name: name.clone() }])?;
+    let (whose, tenant) = (Some(Whose::of(row.tenant.as_ref())), actor.tenant.clone());
+    log(tx, actor, vec![RegistryEvent::Unpinned { whose, tenant, name: name.clone() }])?;
     tx.rows.agent_pin_delete(&actor.tenant, name)?;
     Ok(Ok(()))
 }

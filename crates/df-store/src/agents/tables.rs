@@ -1,10 +1,10 @@
 //! The registry as it stands, in the words of its log: what a check holds against the chain.
 
 use df_contract::TenantId;
-use df_control_audit::RegistryState;
+use df_control_audit::{AgentState, RegistryState, VersionState};
 
-use super::PinRow;
 use super::log::log_tip;
+use super::{AgentRow, PinRow};
 use crate::rows::{Kept, Rows};
 
 /// The tables in the words of the log, and what in them is not as it was signed.
@@ -18,20 +18,26 @@ pub(crate) fn tables(
     let tip = log_tip(rows)?;
     state.last = (tip.seq > 0).then_some((tip.seq, tip.head));
     for row in rows.agents(None)? {
-        let mut versions = std::collections::BTreeMap::new();
-        for version in rows.agent_versions(&row.name)? {
+        let of = row.of();
+        let mut versions = Vec::new();
+        for version in rows.agent_versions(&of)? {
             if let Err(error) = version.verify() {
-                wrong.push(format!("`{}` version {}: {error}", row.name, version.digest));
+                wrong.push(format!("`{of}` version {}: {error}", version.digest));
             }
-            let kept = df_control_audit::VersionState {
+            if version.of() != of {
+                wrong.push(format!("`{of}` has a version of `{}`", version.of()));
+            }
+            versions.push(VersionState {
+                number: version.number,
+                digest: version.digest,
                 enabled: version.enabled,
                 registered_by: version.registered_by,
                 public_key: version.public_key,
-            };
-            versions.insert(version.digest, kept);
+            });
         }
-        let (tenant, owner, current) = (row.tenant, row.owner, row.current);
-        state.agents.insert(row.name, df_control_audit::AgentState { tenant, owner, current, versions });
+        versions.sort_by(|a, b| (a.number, &a.digest).cmp(&(b.number, &b.digest)));
+        let AgentRow { name, tenant, owner, current, number } = row;
+        state.agents.insert(of.to_string(), AgentState { name, tenant, owner, current, number, versions });
     }
     for (tenant, pin) in pins {
         state.pins.entry(tenant).or_default().insert(pin.name, (pin.digest, pin.replaces));

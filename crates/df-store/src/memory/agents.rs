@@ -3,62 +3,75 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use df_contract::agent::AgentRef;
 use df_contract::{AgentName, Digest, RegisteredAgent, TenantId};
 use df_control_audit::RegistryRecord;
 
 use super::{Memory, put_back};
-use crate::agents::{AgentRow, AgentRows, PinRow, named};
+use crate::agents::{AgentRow, AgentRows, PinRow};
 use crate::rows::Kept;
 
 #[derive(Default)]
 pub(super) struct Agents {
-    rows: BTreeMap<AgentName, AgentRow>,
-    versions: BTreeMap<(AgentName, Digest), RegisteredAgent>,
+    rows: BTreeMap<AgentRef, AgentRow>,
+    versions: BTreeMap<(AgentRef, Digest, u64), RegisteredAgent>,
     pins: BTreeMap<(TenantId, AgentName), PinRow>,
     signers: BTreeMap<(TenantId, String), String>,
-    log: Vec<RegistryRecord>,
+    log: Vec<(Option<AgentRef>, RegistryRecord)>,
 }
 
 impl AgentRows for Memory {
-    fn agent(&self, name: &AgentName) -> Kept<Option<AgentRow>> {
-        Ok(self.agents.rows.get(name).cloned())
+    fn agent(&self, of: &AgentRef) -> Kept<Option<AgentRow>> {
+        Ok(self.agents.rows.get(of).cloned())
+    }
+
+    fn agents_named(&self, name: &AgentName) -> Kept<Vec<AgentRow>> {
+        Ok(self.agents.rows.values().filter(|row| row.name == *name).cloned().collect())
     }
 
     fn agent_write(&mut self, row: &AgentRow) -> Kept<()> {
-        let before = self.agents.rows.insert(row.name.clone(), row.clone());
-        let name = row.name.clone();
-        self.undoing(move |memory| put_back(&mut memory.agents.rows, name, before));
+        let (of, before) = (row.of(), self.agents.rows.insert(row.of(), row.clone()));
+        self.undoing(move |memory| put_back(&mut memory.agents.rows, of, before));
         Ok(())
     }
 
     fn agents(&self, tenant: Option<&TenantId>) -> Kept<Vec<AgentRow>> {
         let rows = self.agents.rows.values();
-        Ok(rows.filter(|row| tenant.is_none_or(|tenant| row.serves(tenant))).cloned().collect())
+        let mut rows: Vec<AgentRow> =
+            rows.filter(|row| tenant.is_none_or(|tenant| row.serves(tenant))).cloned().collect();
+        rows.sort_by(|a, b| (&a.name, &a.tenant).cmp(&(&b.name, &b.tenant)));
+        Ok(rows)
     }
 
-    fn agent_version(&self, name: &AgentName, digest: &Digest) -> Kept<Option<RegisteredAgent>> {
-        Ok(self.agents.versions.get(&(name.clone(), digest.clone())).cloned())
+    fn agent_version(&self, of: &AgentRef, digest: &Digest) -> Kept<Option<RegisteredAgent>> {
+        let key = |number| (of.clone(), digest.clone(), number);
+        Ok(self.agents.versions.range(key(0)..=key(u64::MAX)).next_back().map(|(_, version)| version.clone()))
     }
 
-    fn agent_versions(&self, name: &AgentName) -> Kept<Vec<RegisteredAgent>> {
-        let of_name = self.agents.versions.values().filter(|version| version.manifest.name == *name);
-        let mut versions: Vec<_> = of_name.cloned().collect();
-        versions.sort_by_key(|version| (Reverse(version.registered_at), version.digest.clone()));
+    fn agent_versions(&self, of: &AgentRef) -> Kept<Vec<RegisteredAgent>> {
+        let of_agent = self.agents.versions.iter().filter(|((own, _, _), _)| own == of);
+        let mut versions: Vec<_> = of_agent.map(|(_, version)| version.clone()).collect();
+        versions.sort_by_key(|v| (Reverse(v.number), Reverse(v.registered_at), v.digest.clone()));
         Ok(versions)
     }
 
     fn agent_version_insert(&mut self, version: &RegisteredAgent) -> Kept<()> {
-        let key = (version.manifest.name.clone(), version.digest.clone());
+        let key = (version.of(), version.digest.clone(), version.number);
         let before = self.agents.versions.insert(key.clone(), version.clone());
         self.undoing(move |memory| put_back(&mut memory.agents.versions, key, before));
         Ok(())
     }
 
-    fn agent_version_switch(&mut self, name: &AgentName, digest: &Digest, enabled: bool) -> Kept<()> {
-        let key = (name.clone(), digest.clone());
-        if let Some(before) = self.agents.versions.get(&key).cloned() {
-            let now = RegisteredAgent { enabled, ..before.clone() };
-            self.agents.versions.insert(key.clone(), now);
+    fn agent_version_switch(&mut self, of: &AgentRef, digest: &Digest, enabled: bool) -> Kept<()> {
+        let key = |number| (of.clone(), digest.clone(), number);
+        let before: Vec<_> = self
+            .agents
+            .versions
+            .range(key(0)..=key(u64::MAX))
+            .map(|(key, version)| (key.clone(), version.clone()))
+            .collect();
+        for (key, before) in before {
+            self.agents.versions.insert(key.clone(), RegisteredAgent { enabled, ..before.clone() });
             self.undoing(move |memory| put_back(&mut memory.agents.versions, key, Some(before)));
         }
         Ok(())
@@ -101,15 +114,15 @@ impl AgentRows for Memory {
         Ok(())
     }
 
-    fn agent_log_insert(&mut self, record: &RegistryRecord) -> Kept<()> {
-        self.agents.log.push(record.clone());
+    fn agent_log_insert(&mut self, record: &RegistryRecord, of: Option<&AgentRef>) -> Kept<()> {
+        self.agents.log.push((of.cloned(), record.clone()));
         self.undoing(|memory| drop(memory.agents.log.pop()));
         Ok(())
     }
 
-    fn agent_log(&self, name: Option<&AgentName>, limit: u32) -> Kept<Vec<RegistryRecord>> {
-        let of_name = |record: &&RegistryRecord| name.is_none() || named(&record.event) == name;
-        let log: Vec<_> = self.agents.log.iter().filter(of_name).cloned().collect();
+    fn agent_log(&self, of: Option<&AgentRef>, limit: u32) -> Kept<Vec<RegistryRecord>> {
+        let log = self.agents.log.iter().filter(|(about, _)| of.is_none() || about.as_ref() == of);
+        let log: Vec<_> = log.map(|(_, record)| record.clone()).collect();
         Ok(log[log.len().saturating_sub(limit as usize)..].to_vec())
     }
 }

@@ -1,22 +1,30 @@
 //! The statements of the registry of agents.
 
+use df_contract::agent::AgentRef;
 use df_contract::{AgentName, Digest, RegisteredAgent, TenantId};
 use df_control_audit::{ExportLine, RegistryRecord};
 use rusqlite::{Row, params};
 
 use super::cells::{from_json, int, json, parsed, time, unsigned};
 use super::{Sqlite, failed};
-use crate::agents::{AgentRow, AgentRows, PinRow, named, tables};
+use crate::agents::{AgentRow, AgentRows, PinRow, tables};
 use crate::rows::Kept;
 
-const AGENT: &str = "SELECT name, tenant, owner, current FROM agents";
+const AGENT: &str = "SELECT name, tenant, owner, current, number FROM agents";
+/// The tenant of what is everybody's.
+const EVERYBODY: &str = "";
+
+fn tenant(of: Option<&TenantId>) -> &str {
+    of.map_or(EVERYBODY, TenantId::as_str)
+}
 
 fn agent(row: &Row<'_>) -> rusqlite::Result<AgentRow> {
     Ok(AgentRow {
         name: parsed(row, 0)?,
-        tenant: row.get::<_, Option<String>>(1)?.map(|_| parsed(row, 1)).transpose()?,
+        tenant: (row.get::<_, String>(1)? != EVERYBODY).then(|| parsed(row, 1)).transpose()?,
         owner: row.get(2)?,
         current: parsed(row, 3)?,
+        number: unsigned(row, 4)?,
     })
 }
 
@@ -29,55 +37,61 @@ fn pin(row: &Row<'_>) -> rusqlite::Result<PinRow> {
 }
 
 impl AgentRows for Sqlite {
-    fn agent(&self, name: &AgentName) -> Kept<Option<AgentRow>> {
-        let sql = "SELECT name, tenant, owner, current FROM agents WHERE name = ?1";
-        self.one("looking for an agent", sql, [name.as_str()], agent)
+    fn agent(&self, of: &AgentRef) -> Kept<Option<AgentRow>> {
+        let sql = "SELECT name, tenant, owner, current, number FROM agents WHERE tenant = ?1 AND name = ?2";
+        self.one("looking for an agent", sql, [tenant(of.tenant.as_ref()), of.name.as_str()], agent)
+    }
+
+    fn agents_named(&self, name: &AgentName) -> Kept<Vec<AgentRow>> {
+        let sql = format!("{AGENT} WHERE name = ?1 ORDER BY tenant");
+        self.many("looking for agents of a name", &sql, [name.as_str()], agent)
     }
 
     fn agent_write(&mut self, row: &AgentRow) -> Kept<()> {
+        let own = tenant(row.tenant.as_ref());
         self.write(
             "writing an agent",
-            "INSERT INTO agents (name, tenant, owner, current) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (name) DO UPDATE SET owner = ?3, current = ?4",
-            params![
-                row.name.as_str(),
-                row.tenant.as_ref().map(TenantId::as_str),
-                row.owner,
-                row.current.as_str()
-            ],
+            "INSERT INTO agents (tenant, name, owner, current, number) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (tenant, name) DO UPDATE SET owner = ?3, current = ?4, number = ?5",
+            params![own, row.name.as_str(), row.owner, row.current.as_str(), int(row.number)],
         )
         .map(drop)
     }
 
-    fn agents(&self, tenant: Option<&TenantId>) -> Kept<Vec<AgentRow>> {
+    fn agents(&self, of: Option<&TenantId>) -> Kept<Vec<AgentRow>> {
         let what = "listing agents";
-        match tenant {
-            Some(tenant) => {
-                let sql = format!("{AGENT} WHERE tenant IS NULL OR tenant = ?1 ORDER BY name");
-                self.many(what, &sql, [tenant.as_str()], agent)
+        match of {
+            Some(of) => {
+                let sql = format!("{AGENT} WHERE tenant IN ('', ?1) ORDER BY name, tenant");
+                self.many(what, &sql, [of.as_str()], agent)
             }
-            None => self.many(what, &format!("{AGENT} ORDER BY name"), [], agent),
+            None => self.many(what, &format!("{AGENT} ORDER BY name, tenant"), [], agent),
         }
     }
 
-    fn agent_version(&self, name: &AgentName, digest: &Digest) -> Kept<Option<RegisteredAgent>> {
-        let sql = "SELECT body, enabled FROM agent_versions WHERE name = ?1 AND digest = ?2";
-        self.one("looking for a version", sql, [name.as_str(), digest.as_str()], version)
+    fn agent_version(&self, of: &AgentRef, digest: &Digest) -> Kept<Option<RegisteredAgent>> {
+        let sql = "SELECT body, enabled FROM agent_versions WHERE tenant = ?1 AND name = ?2 AND digest = ?3
+             ORDER BY number DESC LIMIT 1";
+        let key = [tenant(of.tenant.as_ref()), of.name.as_str(), digest.as_str()];
+        self.one("looking for a version", sql, key, version)
     }
 
-    fn agent_versions(&self, name: &AgentName) -> Kept<Vec<RegisteredAgent>> {
-        let sql =
-            "SELECT body, enabled FROM agent_versions WHERE name = ?1 ORDER BY registered_at DESC, digest";
-        self.many("listing versions", sql, [name.as_str()], version)
+    fn agent_versions(&self, of: &AgentRef) -> Kept<Vec<RegisteredAgent>> {
+        let sql = "SELECT body, enabled FROM agent_versions WHERE tenant = ?1 AND name = ?2
+             ORDER BY number DESC, registered_at DESC, digest";
+        self.many("listing versions", sql, [tenant(of.tenant.as_ref()), of.name.as_str()], version)
     }
 
     fn agent_version_insert(&mut self, version: &RegisteredAgent) -> Kept<()> {
         self.write(
             "inserting a version",
-            "INSERT INTO agent_versions (name, digest, enabled, registered_at, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO agent_versions (tenant, name, digest, number, enabled, registered_at, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![
+                tenant(version.tenant.as_ref()),
                 version.manifest.name.as_str(),
                 version.digest.as_str(),
+                int(version.number),
                 version.enabled,
                 time(version.registered_at),
                 json(version, "agent_versions")?
@@ -86,9 +100,11 @@ impl AgentRows for Sqlite {
         .map(drop)
     }
 
-    fn agent_version_switch(&mut self, name: &AgentName, digest: &Digest, enabled: bool) -> Kept<()> {
-        let sql = "UPDATE agent_versions SET enabled = ?3 WHERE name = ?1 AND digest = ?2";
-        self.write("switching a version", sql, params![name.as_str(), digest.as_str(), enabled]).map(drop)
+    fn agent_version_switch(&mut self, of: &AgentRef, digest: &Digest, enabled: bool) -> Kept<()> {
+        let sql = "UPDATE agent_versions SET enabled = ?4 WHERE tenant = ?1 AND name = ?2 AND digest = ?3";
+        let own = tenant(of.tenant.as_ref());
+        self.write("switching a version", sql, params![own, of.name.as_str(), digest.as_str(), enabled])
+            .map(drop)
     }
 
     fn agent_pins(&self, tenant: &TenantId) -> Kept<Vec<PinRow>> {
@@ -126,21 +142,24 @@ impl AgentRows for Sqlite {
         self.write("forgetting a signer's key", sql, [tenant.as_str(), identity]).map(drop)
     }
 
-    fn agent_log_insert(&mut self, record: &RegistryRecord) -> Kept<()> {
+    fn agent_log_insert(&mut self, record: &RegistryRecord, of: Option<&AgentRef>) -> Kept<()> {
+        let (own, name) = (of.map(|of| tenant(of.tenant.as_ref())), of.map(|of| of.name.as_str()));
         self.write(
             "inserting a record of the registry",
-            "INSERT INTO agent_log (seq, name, record) VALUES (?1, ?2, ?3)",
-            params![int(record.seq), named(&record.event).map(AgentName::as_str), json(record, "agent_log")?],
+            "INSERT INTO agent_log (seq, tenant, name, record) VALUES (?1, ?2, ?3, ?4)",
+            params![int(record.seq), own, name, json(record, "agent_log")?],
         )
         .map(drop)
     }
 
-    fn agent_log(&self, name: Option<&AgentName>, limit: u32) -> Kept<Vec<RegistryRecord>> {
+    fn agent_log(&self, of: Option<&AgentRef>, limit: u32) -> Kept<Vec<RegistryRecord>> {
         let what = "reading the registry's log";
-        let mut log = match name {
-            Some(name) => {
-                let sql = "SELECT record FROM agent_log WHERE name = ?1 ORDER BY seq DESC LIMIT ?2";
-                self.many(what, sql, params![name.as_str(), limit], |row| from_json(row, 0))?
+        let mut log = match of {
+            Some(of) => {
+                let sql = "SELECT record FROM agent_log WHERE tenant = ?1 AND name = ?2
+                     ORDER BY seq DESC LIMIT ?3";
+                let key = params![tenant(of.tenant.as_ref()), of.name.as_str(), limit];
+                self.many(what, sql, key, |row| from_json(row, 0))?
             }
             None => {
                 let sql = "SELECT record FROM agent_log ORDER BY seq DESC LIMIT ?1";

@@ -1,6 +1,6 @@
 //! The registry of agents, on every backend.
 
-use df_contract::agent::{AgentManifest, sign};
+use df_contract::agent::{AgentManifest, AgentRef, Registration, sign};
 use df_contract::{AgentName, Digest, ErrorCode, RegisteredAgent, TenantId, Timestamp};
 use df_control_audit::{RegistryEvent, verify_export, verify_registry};
 
@@ -9,6 +9,10 @@ use crate::{RegistryActor, RegistryRefusal, audit_export};
 
 fn name(text: &str) -> AgentName {
     text.parse().unwrap()
+}
+
+fn acme(agent: &str) -> AgentRef {
+    AgentRef { tenant: Some("acme".parse().unwrap()), name: name(agent) }
 }
 
 fn actor(tenant: &str, identity: &str, at: u64) -> RegistryActor {
@@ -31,11 +35,13 @@ fn version(
     .unwrap();
     let tenant: Option<TenantId> = tenant.map(|t| t.parse().unwrap());
     let digest = manifest.digest().unwrap();
-    let (public_key, signature) = sign(&[seed; 32], tenant.as_ref(), &manifest.name, &digest);
+    let of = Registration { tenant: tenant.as_ref(), name: &manifest.name, digest: &digest, number: 1 };
+    let (public_key, signature) = sign(&[seed; 32], &of);
     let (registered_by, registered_at) = (by.identity.clone(), by.at);
     RegisteredAgent {
         manifest,
         digest,
+        number: 1,
         tenant,
         registered_by,
         registered_at,
@@ -43,6 +49,13 @@ fn version(
         signature,
         enabled: true,
     }
+}
+
+/// As the registration with this number, signed with the key `seed` stands for.
+fn numbered(mut version: RegisteredAgent, number: u64, seed: u8) -> RegisteredAgent {
+    version.number = number;
+    (version.public_key, version.signature) = sign(&[seed; 32], &version.registration());
+    version
 }
 
 const ROLE: &str = "registered-agent";
@@ -61,17 +74,20 @@ pub(crate) async fn agents_have_versions_and_a_current_one(bench: Bench) {
     let alice = actor("acme", "alice", 10);
     let later = actor("acme", "alice", 20);
     let one = version(Some("acme"), "writer", ROLE, "one", &alice, 1);
-    let two = version(Some("acme"), "writer", ROLE, "two", &later, 1);
+    let two = numbered(version(Some("acme"), "writer", ROLE, "two", &later, 1), 2, 1);
     register(&bench, one.clone(), &alice, false).await.unwrap();
     register(&bench, two.clone(), &later, false).await.unwrap();
-    let current = async || bench.store.agent(name("writer")).await.unwrap().unwrap().current;
+    let current = async || bench.store.agent(acme("writer")).await.unwrap().unwrap().current;
     assert_eq!(current().await, two.digest);
-    assert_eq!(bench.store.agent_versions(name("writer")).await.unwrap(), [two.clone(), one.clone()]);
-    register(&bench, one.clone(), &later, false).await.unwrap();
-    assert_eq!(current().await, one.digest, "an old version registered again is the current one");
-    let records = bench.store.agent_log(name("writer")).await.unwrap().len();
-    register(&bench, one.clone(), &later, false).await.unwrap();
-    assert_eq!(bench.store.agent_log(name("writer")).await.unwrap().len(), records, "nothing has changed");
+    assert_eq!(bench.store.agent_versions(acme("writer")).await.unwrap(), [two.clone(), one.clone()]);
+    let stale = register(&bench, one.clone(), &later, false).await.unwrap_err();
+    assert_eq!(stale, RegistryRefusal::Number { name: name("writer"), signed: 1, next: 3 });
+    let back = numbered(one.clone(), 3, 1);
+    register(&bench, back.clone(), &later, false).await.unwrap();
+    assert_eq!(current().await, one.digest, "an old version that is signed anew is the current one");
+    let records = bench.store.agent_log(acme("writer")).await.unwrap().len();
+    register(&bench, back, &later, false).await.unwrap();
+    assert_eq!(bench.store.agent_log(acme("writer")).await.unwrap().len(), records, "nothing has changed");
     let seen =
         async |tenant: &str| bench.store.agent_list(Some(tenant.parse().unwrap())).await.unwrap().len();
     assert_eq!((seen("acme").await, seen("other").await), (1, 0));
@@ -87,21 +103,21 @@ pub(crate) async fn a_name_is_its_first_registrants(bench: Bench) {
     let eve = actor("evil", "eve", 12);
     let root = actor("acme", "root", 13);
     let taken = Err(RegistryRefusal::Taken(name("writer")));
+    register(&bench, version(None, "common", ROLE, "x", &root, 4), &root, false).await.unwrap();
     let bobs = version(Some("acme"), "writer", ROLE, "bob's", &bob, 2);
     assert_eq!(register(&bench, bobs, &bob, false).await, taken);
     for over in [false, true] {
-        assert_eq!(
-            register(&bench, version(Some("evil"), "writer", ROLE, "e", &eve, 3), &eve, over).await,
-            taken
-        );
+        let eves = version(Some("evil"), "common", ROLE, "e", &eve, 3);
+        assert_eq!(register(&bench, eves, &eve, over).await, Err(RegistryRefusal::Taken(name("common"))));
         assert_eq!(register(&bench, version(None, "writer", ROLE, "r", &root, 4), &root, over).await, taken);
     }
-    let (bobs_key, log) = (actor("acme", "bob", 14), bench.store.agent_log(name("writer")).await.unwrap());
+    let (bobs_key, log) = (actor("acme", "bob", 14), bench.store.agent_log(acme("writer")).await.unwrap());
     assert_eq!(log.len(), 1, "what is refused leaves no record");
     register(&bench, version(Some("acme"), "other", ROLE, "x", &bobs_key, 7), &bobs_key, false)
         .await
         .unwrap();
-    register(&bench, version(Some("acme"), "writer", ROLE, "r", &root, 4), &root, true).await.unwrap();
+    let over = numbered(version(Some("acme"), "writer", ROLE, "r", &root, 4), 2, 4);
+    register(&bench, over, &root, true).await.unwrap();
     let back = version(Some("acme"), "writer", ROLE, "again", &alice, 1);
     assert_eq!(register(&bench, back, &alice, false).await, taken, "it was taken over");
 }
@@ -109,7 +125,7 @@ pub(crate) async fn a_name_is_its_first_registrants(bench: Bench) {
 pub(crate) async fn an_identity_is_kept_to_its_first_key(bench: Bench) {
     let alice = actor("acme", "alice", 10);
     register(&bench, version(Some("acme"), "writer", ROLE, "one", &alice, 1), &alice, false).await.unwrap();
-    let other = version(Some("acme"), "writer", ROLE, "two", &alice, 2);
+    let other = numbered(version(Some("acme"), "writer", ROLE, "two", &alice, 2), 2, 2);
     let refused = register(&bench, other.clone(), &alice, false).await.unwrap_err();
     assert_eq!(refused.code(), ErrorCode::SignatureInvalid);
     let twin = actor("other", "alice", 11);
@@ -126,15 +142,15 @@ pub(crate) async fn an_identity_is_kept_to_its_first_key(bench: Bench) {
 pub(crate) async fn versions_are_switched_and_pinned(bench: Bench) {
     let alice = actor("acme", "alice", 10);
     let one = version(Some("acme"), "writer", ROLE, "one", &alice, 1);
-    let two = version(Some("acme"), "writer", ROLE, "two", &alice, 1);
+    let two = numbered(version(Some("acme"), "writer", ROLE, "two", &alice, 1), 2, 1);
     for version in [&one, &two] {
         register(&bench, version.clone(), &alice, false).await.unwrap();
     }
     let switch = async |digest: Option<&Digest>, on| {
-        bench.store.agent_switch(name("writer"), digest.cloned(), on, alice.clone()).await.unwrap()
+        bench.store.agent_switch(acme("writer"), digest.cloned(), on, alice.clone()).await.unwrap()
     };
     let enabled = async |version: &RegisteredAgent| {
-        let found = bench.store.agent_version(name("writer"), version.digest.clone()).await.unwrap();
+        let found = bench.store.agent_version(acme("writer"), version.digest.clone()).await.unwrap();
         found.unwrap().enabled
     };
     switch(Some(&one.digest), false).await.unwrap();
@@ -167,7 +183,7 @@ pub(crate) async fn versions_are_switched_and_pinned(bench: Bench) {
     let again = bench.store.agent_unpin(name("writer"), op).await.unwrap();
     assert_eq!(again, Err(RegistryRefusal::NotPinned(name("writer"))));
 
-    let log = bench.store.agent_log(name("writer")).await.unwrap();
+    let log = bench.store.agent_log(acme("writer")).await.unwrap();
     let kinds: Vec<_> = log.iter().map(|record| (record.actor.as_str(), kind(&record.event))).collect();
     let want = [
         ("alice", "registered"),
@@ -187,13 +203,38 @@ fn kind(event: &RegistryEvent) -> String {
     serde_json::to_value(event).unwrap()["kind"].as_str().unwrap().to_owned()
 }
 
+pub(crate) async fn tenants_may_use_one_name(bench: Bench) {
+    let (alice, eve) = (actor("acme", "alice", 10), actor("evil", "eve", 11));
+    let of = |tenant: &str| AgentRef { tenant: Some(tenant.parse().unwrap()), name: name("writer") };
+    for by in [&alice, &eve] {
+        let own = version(Some(by.tenant.as_str()), "writer", ROLE, &by.identity, by, 1);
+        register(&bench, own, by, false).await.unwrap();
+    }
+    let listed = bench.store.agent_list(None).await.unwrap();
+    assert_eq!(listed.iter().map(|(row, _)| row.of()).collect::<Vec<_>>(), [of("acme"), of("evil")]);
+    bench.store.agent_switch(of("evil"), None, false, eve.clone()).await.unwrap().unwrap();
+    let current = async |tenant: &str| {
+        let row = bench.store.agent_for(tenant.parse().unwrap(), name("writer")).await.unwrap().unwrap();
+        bench.store.agent_version(row.of(), row.current).await.unwrap().unwrap()
+    };
+    let (mine, theirs) = (current("acme").await, current("evil").await);
+    assert_eq!((mine.enabled, theirs.enabled), (true, false));
+    let pinned = bench.store.agent_pin(name("writer"), Some(theirs.digest.clone()), false, alice).await;
+    assert_eq!(pinned.unwrap().unwrap_err().code(), ErrorCode::AgentUnknown, "another tenant's version");
+    assert_eq!(bench.store.agent_for("else".parse().unwrap(), name("writer")).await.unwrap(), None);
+    assert_eq!(bench.store.agent_log(of("acme")).await.unwrap().len(), 1);
+    let again = numbered(theirs, 2, 1);
+    register(&bench, again, &eve, false).await.unwrap();
+    assert!(!current("evil").await.enabled, "what was switched off stays so when it is signed anew");
+}
+
 async fn filled() -> Bench {
     let bench = Bench::sqlite();
     let alice = actor("acme", "alice", 10);
     register(&bench, version(Some("acme"), "writer", ROLE, "one", &alice, 1), &alice, false).await.unwrap();
     register(&bench, version(None, "common", "backend", "x", &alice, 1), &alice, false).await.unwrap();
     bench.store.agent_pin(name("common"), None, true, alice.clone()).await.unwrap().unwrap();
-    bench.store.agent_switch(name("writer"), None, false, alice).await.unwrap().unwrap();
+    bench.store.agent_switch(acme("writer"), None, false, alice).await.unwrap().unwrap();
     bench
 }
 
@@ -209,6 +250,9 @@ async fn tampering_with_the_registry_is_found() {
     assert_eq!(findings(&filled().await), Vec::<String>::new());
     for sql in [
         "UPDATE agents SET owner = 'mallory'",
+        "UPDATE agents SET number = 0",
+        "UPDATE agent_versions SET body = json_set(body, '$.number', 2)",
+        "UPDATE agent_versions SET body = json_remove(body, '$.number')",
         "UPDATE agents SET current = 'ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff'",
         "UPDATE agent_versions SET enabled = 1",
         "UPDATE agent_versions SET body = json_set(body, '$.manifest.prompt', 'Do evil.')",

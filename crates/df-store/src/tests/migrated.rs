@@ -142,9 +142,11 @@ async fn breakers_of_the_sixth_schema_are_forgotten_and_the_rest_goes_on() {
          CREATE TABLE breakers (runtime TEXT NOT NULL, agent TEXT NOT NULL, body TEXT NOT NULL,
              PRIMARY KEY (runtime, agent)) STRICT, WITHOUT ROWID;
          INSERT INTO breakers VALUES ('builtin', 'backend', '{\"state\":\"open\",\"until\":99999999999999,\"trips\":1}');
-         DELETE FROM schema_version WHERE version > 6;",
+         DELETE FROM schema_version WHERE version > 6;
+         DROP TABLE agent_pins; DROP TABLE agent_versions; DROP TABLE agents; DROP TABLE agent_signers; DROP TABLE agent_log;",
     )
     .unwrap();
+    old.execute_batch(include_str!("../../../../schema/migrations/sqlite/0003_agents.sql")).unwrap();
     drop(old);
     bench.store = Store::open_sqlite(bench.dir.as_ref().unwrap().path()).unwrap();
     assert_eq!(bench.store.breakers(None).await.unwrap(), vec![]);

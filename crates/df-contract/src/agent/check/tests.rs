@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::agent::{Absent, misfits, sign};
+use crate::agent::{Absent, Registration, misfits, sign};
 use crate::{Plan, RegisteredAgent, Timestamp};
 
 fn good() -> Value {
@@ -110,13 +110,15 @@ fn every_field_is_known_to_the_reader() {
     assert_eq!(names(&schema["$defs"]["SandboxNeeds"]), listed(SANDBOX));
 }
 
-fn registered() -> RegisteredAgent {
+fn registered(number: u64) -> RegisteredAgent {
     let (manifest, tenant) = (manifest(), "acme".parse().unwrap());
     let digest = manifest.digest().unwrap();
-    let (public_key, signature) = sign(&[7; 32], Some(&tenant), &manifest.name, &digest);
+    let of = Registration { tenant: Some(&tenant), name: &manifest.name, digest: &digest, number };
+    let (public_key, signature) = sign(&[7; 32], &of);
     RegisteredAgent {
         manifest,
         digest,
+        number,
         tenant: Some(tenant),
         registered_by: "alice".to_owned(),
         registered_at: Timestamp(1),
@@ -127,8 +129,8 @@ fn registered() -> RegisteredAgent {
 }
 
 #[test]
-fn a_signature_stands_for_tenant_name_and_every_byte_of_the_manifest() {
-    let agent = registered();
+fn a_signature_stands_for_tenant_name_number_and_every_byte_of_the_manifest() {
+    let agent = registered(3);
     agent.verify().unwrap();
     let wrong = |change: &dyn Fn(&mut RegisteredAgent)| {
         let mut agent = agent.clone();
@@ -138,7 +140,9 @@ fn a_signature_stands_for_tenant_name_and_every_byte_of_the_manifest() {
     wrong(&|a| a.tenant = None);
     wrong(&|a| a.tenant = Some("evil".parse().unwrap()));
     wrong(&|a| a.manifest.prompt.push('.'));
-    wrong(&|a| a.public_key = sign(&[8; 32], None, &a.manifest.name, &a.digest).0);
+    wrong(&|a| a.public_key = sign(&[8; 32], &a.registration()).0);
+    wrong(&|a| a.number = 4);
+    wrong(&|a| a.number = 0);
     wrong(&|a| a.signature = "00".repeat(64));
     wrong(&|a| a.signature.clear());
     wrong(&|a| a.public_key = "zz".repeat(32));
@@ -146,6 +150,20 @@ fn a_signature_stands_for_tenant_name_and_every_byte_of_the_manifest() {
         a.manifest.name = "other".parse().unwrap();
         a.digest = a.manifest.digest().unwrap();
     });
+}
+
+/// What was registered before versions were counted, with the signature that was made then.
+#[test]
+fn the_first_form_of_the_signed_text_still_verifies_and_fits_no_number() {
+    let old = registered(0);
+    let key = crate::agent::key_id(&[0; 32]);
+    let text = crate::agent::signed_text(&old.registration(), &key);
+    assert_eq!(text, format!("devfactory-agent-v1\nacme\ndocs-writer\n{}\n", old.digest));
+    let json = serde_json::to_value(&old).unwrap();
+    assert!(json.get("number").is_none(), "rows keep the bytes that they had");
+    let read: RegisteredAgent = serde_json::from_value(json).unwrap();
+    read.verify().unwrap();
+    RegisteredAgent { number: 1, ..read }.verify().unwrap_err();
 }
 
 #[test]
