@@ -99,7 +99,7 @@ impl Executors {
         let dir = self.attempts.join(format!("{}-{}", lease.attempt, lease.epoch));
         // Not by the deadline: the daemon's clock may say something else, or be set.
         let left = lease.time_left_ms.to_std();
-        let mut layers = Vec::new();
+        let (mut layers, daemon) = (Vec::new(), means.daemon.clone());
         let result = match tokio::time::timeout(left, self.attempt(lease, means, &dir, &mut layers)).await {
             Ok(result) => result,
             Err(_) => Err(Stop::failed(FailureKind::LimitReached, "the attempt's deadline has passed")),
@@ -110,7 +110,7 @@ impl Executors {
             Err(Stop::Cancelled) => return None,
             Err(Stop::Failed { kind, detail, trace }) => AttemptOutcome::Failed { kind, detail, trace },
         };
-        Some(Report { attempt: lease.attempt, outcome, sandbox_layers: layers })
+        Some(Report { attempt: lease.attempt, outcome, sandbox_layers: layers, evidence: daemon.uploaded() })
     }
 
     async fn attempt(

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::agent::{MAX_LABEL_BYTES, Runtime, is_label};
 use crate::task::TreeRef;
 use crate::{
-    AcceptanceCheck, AgentTask, AttemptId, AttemptOutcome, Digest, DurationMs, HiddenCheck, JobId,
-    SandboxTier, SessionId, Source, TaskSlug, TenantId, Timestamp,
+    AcceptanceCheck, AgentTask, AttemptId, AttemptOutcome, CheckResult, Digest, DurationMs, HiddenCheck,
+    JobId, SandboxTier, SessionId, Source, TaskSlug, TenantId, Timestamp,
 };
 
 /// A worker's session lives this long without a heartbeat.
@@ -332,6 +332,28 @@ pub struct Report {
     /// Layers of isolation that were enforced, as the sandbox names them.
     #[serde(default)]
     pub sandbox_layers: Vec<String>,
+    /// What the attempt uploaded beside its product: logs of commands and checks. Kept as long as the job,
+    /// whatever becomes of the attempt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Digest>,
+}
+
+/// Most blobs that are kept as evidence of one attempt.
+pub const MAX_EVIDENCE: usize = 256;
+
+/// Checks whose results an outcome brings. Those of hidden checks are apart, and none of theirs is evidence.
+pub fn checks_of(outcome: &AttemptOutcome) -> impl Iterator<Item = &CheckResult> {
+    use crate::task::Product;
+    let checks: &[CheckResult] = match outcome {
+        AttemptOutcome::Succeeded { product } => match product {
+            Product::Plan { result, .. } | Product::Change { result, .. } => &result.checks,
+            Product::Merge { checks, .. } => checks,
+            Product::Gate { facts } => &facts.acceptance,
+            Product::Intake { .. } | Product::Delivery { .. } => &[],
+        },
+        AttemptOutcome::Failed { .. } => &[],
+    };
+    checks.iter()
 }
 
 /// A blob named in a report must be uploaded before it: `PUT /v1/blobs/{sha256}` with the lease's token.

@@ -105,6 +105,8 @@ pub enum CommandBody {
         attempt: AttemptId,
         outcome: Box<AttemptOutcome>,
         sandbox_layers: Vec<String>,
+        /// Blobs that the attempt left, and that are there.
+        evidence: Vec<df_contract::Digest>,
     },
     /// Usage settled by the proxy, added up per task. `through` is the ledger position it reaches.
     RecordSpend {

@@ -94,10 +94,17 @@ pub enum AuditBody {
     Produced {
         trees: Vec<TreeRef>,
         trace: Option<Digest>,
+        /// Other blobs of the attempt: logs, earlier bundles.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        evidence: Vec<Digest>,
     },
     /// An attempt failed and left a trace. The record keeps only that of the last attempt.
     Traced {
         trace: Digest,
+    },
+    /// What else an attempt left that failed, or whose result came to nothing.
+    Evidence {
+        blobs: Vec<Digest>,
     },
     OutputJudged {
         verdict: Verdict,
@@ -193,8 +200,9 @@ pub fn decide(record: Option<&JobRecord>, command: &Command) -> Result<Decided, 
         CommandBody::Return { slug, epoch, cause, detail } => {
             work::give_back(&mut draft, command, slug, *epoch, *cause, detail)?;
         }
-        CommandBody::Report { slug, epoch, attempt, outcome, sandbox_layers } => {
-            work::report(&mut draft, command, slug, *epoch, *attempt, outcome, sandbox_layers)?;
+        CommandBody::Report { slug, epoch, attempt, outcome, sandbox_layers, evidence } => {
+            let held = work::Held { slug, epoch: *epoch, attempt: *attempt };
+            work::report(&mut draft, command, &held, outcome, sandbox_layers, evidence)?;
         }
         CommandBody::RecordSpend { slug, spend, through } => {
             work::record_spend(&mut draft, slug, spend, *through)?

@@ -95,6 +95,7 @@ impl Orchestrator {
             attempt,
             outcome: Box::new(outcome),
             sandbox_layers: Vec::new(),
+            evidence: Vec::new(),
         };
         self.send(self.inner.env.command_id(), record.id, self.daemon(), body).await?;
         self.go_on(record.id).await;

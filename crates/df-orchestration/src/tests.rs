@@ -102,6 +102,7 @@ async fn read_in(orchestrator: &Orchestrator, spec: df_contract::JobSpec) -> df_
         attempt: intake.attempt,
         outcome: Box::new(AttemptOutcome::Succeeded { product }),
         sandbox_layers: Vec::new(),
+        evidence: Vec::new(),
     };
     let env = orchestrator.env();
     orchestrator.send(env.command_id(), intake.job, orchestrator.daemon(), body).await.unwrap();

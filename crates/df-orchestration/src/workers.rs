@@ -1,12 +1,12 @@
 //! What workers ask for: sessions, leases, heartbeats, events, reports, blobs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use df_contract::lease::{
-    Claim, Claimed, HEARTBEAT_EVERY, Heartbeat, HeartbeatReply, HeldLease, ProgressBatch, Report,
-    SESSION_TTL, SessionOpen, SessionOpened, Watch, Watched,
+    Claim, Claimed, HEARTBEAT_EVERY, Heartbeat, HeartbeatReply, HeldLease, MAX_EVIDENCE, ProgressBatch,
+    Report, SESSION_TTL, SessionOpen, SessionOpened, Watch, Watched, checks_of,
 };
 use df_contract::task::Product;
 use df_contract::{
@@ -284,10 +284,11 @@ impl Orchestrator {
                 // A lease that ended could upload nothing more: that is the reason, then.
                 return match self.held(token).await {
                     Ok(_) => Err(OrchestrationError::BlobMissing(digest)),
-                    Err(error) => Err(self.refused_report(&held, None, error).await),
+                    Err(error) => Err(self.refused_report(&held, None, Vec::new(), error).await),
                 };
             }
         }
+        let evidence = self.evidence(blobs, &report).await?;
         let command = report_id(&held, &report);
         let actor = Actor { name: format!("worker:{}", report.attempt), role: Role::Worker };
         let body = CommandBody::Report {
@@ -296,14 +297,32 @@ impl Orchestrator {
             attempt: report.attempt,
             outcome: Box::new(report.outcome),
             sandbox_layers: report.sandbox_layers,
+            evidence: evidence.clone(),
         };
         match self.send(command, held.job, actor, body).await {
             Ok(_) => {
                 self.go_on(held.job).await;
                 Ok(held)
             }
-            Err(error) => Err(self.refused_report(&held, trace, error).await),
+            Err(error) => Err(self.refused_report(&held, trace, evidence, error).await),
         }
+    }
+
+    /// What an attempt left and is there, each once; from here on no sweep removes it before the job refers to it.
+    async fn evidence(&self, blobs: &BlobStore, report: &Report) -> Result<Vec<Digest>, OrchestrationError> {
+        let bundles = bundles_of(&report.outcome);
+        let mut named = df_contract::lease::blobs_of(&report.outcome);
+        named.retain(|blob| !bundles.contains(&blob));
+        named.extend(checks_of(&report.outcome).filter_map(|check| check.log.clone()));
+        named.extend(report.evidence.iter().cloned());
+        let (mut seen, mut there) = (BTreeSet::new(), Vec::new());
+        for digest in named.into_iter().take(2 * MAX_EVIDENCE) {
+            if seen.insert(digest.clone()) && blobs.keep(&digest, self.inner.env.now()).await? {
+                there.push(digest);
+            }
+        }
+        there.truncate(MAX_EVIDENCE);
+        Ok(there)
     }
 
     /// A result that came too late changes nothing and leaves an event that says so, with its trace.
@@ -311,16 +330,33 @@ impl Orchestrator {
         &self,
         held: &HeldLease,
         trace: Option<Digest>,
+        evidence: Vec<Digest>,
         error: OrchestrationError,
     ) -> OrchestrationError {
         let OrchestrationError::Rejected(Refused::Rejected(Rejection::Stale { .. })) = &error else {
             return error;
         };
-        let noted = self.inner.store.note_stale(held.clone(), trace, self.inner.env.now()).await;
+        let noted = self.inner.store.note_stale(held.clone(), trace, evidence, self.inner.env.now()).await;
         if let Err(why) = noted {
             tracing::warn!(job = %held.job, task = %held.slug, error = %why, "a stale result could not be noted");
         }
         error
+    }
+}
+
+/// Bundles of trees that a report names: they are kept with the trees.
+fn bundles_of(outcome: &AttemptOutcome) -> Vec<&Digest> {
+    match outcome {
+        AttemptOutcome::Failed { .. } => Vec::new(),
+        AttemptOutcome::Succeeded { product } => match product {
+            Product::Intake { base: tree, .. }
+            | Product::Change { tree, .. }
+            | Product::Merge { tree, .. } => {
+                vec![&tree.bundle]
+            }
+            Product::Gate { facts } => vec![&facts.artefact],
+            Product::Plan { .. } | Product::Delivery { .. } => Vec::new(),
+        },
     }
 }
 

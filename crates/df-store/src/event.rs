@@ -56,6 +56,7 @@ pub(crate) fn of(draft: &AuditDraft, actor: &str) -> Option<EventKind> {
         | AuditBody::PlanAccepted { .. }
         | AuditBody::Produced { .. }
         | AuditBody::Traced { .. }
+        | AuditBody::Evidence { .. }
         | AuditBody::OutputJudged { .. }
         | AuditBody::Spent { .. }
         | AuditBody::Delivered { .. } => None,

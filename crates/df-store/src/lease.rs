@@ -1,7 +1,7 @@
 //! Sessions, progress and reaping. Whether a task may be claimed or given back is decide()'s word; here is
 //! only who asks, for which task, and when.
 
-use df_contract::lease::{HeldLease, MAX_PROGRESS_BYTES, ProgressLine, SESSION_TTL};
+use df_contract::lease::{HeldLease, MAX_EVIDENCE, MAX_PROGRESS_BYTES, ProgressLine, SESSION_TTL};
 use df_contract::{
     Digest, DurationMs, EventKind, JobEventView, JobId, Role, SessionId, TaskSlug, TaskState, Timestamp,
 };
@@ -10,6 +10,7 @@ use df_control_machine::{Actor, Command, CommandBody, Rejection, ReturnCause};
 use crate::row::{JobRow, LeaseRow, ProgressCount, ReapRequest, Reaped, SessionRow};
 use crate::rows::Kept;
 use crate::transition::{Tx, apply};
+use crate::upkeep::KeptAs;
 use crate::{Refused, StoreError};
 
 /// Most leases of one session that a heartbeat looks at.
@@ -174,6 +175,7 @@ pub(crate) fn note_stale(
     tx: &mut Tx<'_>,
     held: &HeldLease,
     trace: Option<Digest>,
+    evidence: &[Digest],
     now: Timestamp,
 ) -> Kept<()> {
     let Some(lease) = tx.rows.lease(held.job, &held.slug)? else { return Ok(()) };
@@ -182,9 +184,8 @@ pub(crate) fn note_stale(
         return Ok(());
     }
     let count = ProgressCount { kept: count.kept + 1, event_seq: count.event_seq + 1 };
-    if let Some(trace) = &trace {
-        tx.rows.blob_keep(held.job, trace)?;
-    }
+    let left: Vec<Digest> = trace.iter().chain(evidence.iter().take(MAX_EVIDENCE)).cloned().collect();
+    tx.rows.blobs_keep(held.job, KeptAs::Evidence, &left)?;
     let (slug, current) = (held.slug.clone(), lease.epoch);
     let event = EventKind::StaleResult { slug, held: held.epoch, current, trace };
     let event = JobEventView { job: held.job, seq: count.event_seq, at: now, event };

@@ -25,7 +25,7 @@ use crate::rows::{Kept, Rows, moved};
 #[derive(Default)]
 pub(crate) struct Memory {
     jobs: BTreeMap<JobId, Job>,
-    kept_blobs: std::collections::BTreeSet<(JobId, Digest)>,
+    kept_blobs: std::collections::BTreeSet<(JobId, crate::upkeep::KeptAs, Digest)>,
     commands: HashMap<CommandId, CommandRow>,
     outbox: BTreeMap<u64, OutboxRow>,
     outbox_last: u64,

@@ -230,9 +230,10 @@ impl Store {
         &self,
         held: HeldLease,
         trace: Option<Digest>,
+        evidence: Vec<Digest>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.owner.call(move |tx| lease::note_stale(tx, &held, trace, now)).await
+        self.owner.call(move |tx| lease::note_stale(tx, &held, trace, &evidence, now)).await
     }
 }
 

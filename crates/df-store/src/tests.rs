@@ -54,7 +54,7 @@ macro_rules! conformance {
                 a_wild_progress_number_is_refused,
                 a_panic_undoes_one_operation,
                 a_stale_result_leaves_a_trace_and_nothing_else,
-                the_traces_of_all_attempts_are_kept,
+                what_all_attempts_left_is_kept,
                 events_have_no_gaps,
                 every_version_has_audit_records_that_verify,
                 effects_wait_in_the_outbox,

@@ -11,6 +11,7 @@ use crate::cache::Cache;
 use crate::claim::tell_breakers;
 use crate::row::{CommandRow, JobRow, LeaseRow, Outcome, ProgressCount};
 use crate::rows::{Kept, Rows};
+use crate::upkeep::KeptAs;
 use crate::{Refused, StoreError, event, upkeep};
 
 /// One operation's view of the rows, the jobs it touched, and what happened to them.
@@ -105,7 +106,8 @@ fn write(
     let (mut tip, mut event_seq) =
         before.as_ref().map_or_else(|| (Tip::empty(), 0), |row| (row.tip.clone(), row.event_seq));
     let (mut records, mut events) = (Vec::with_capacity(audit.len()), Vec::new());
-    let traces: Vec<Digest> = audit.iter().filter_map(|draft| trace_of(&draft.body)).cloned().collect();
+    let left: Vec<Digest> = audit.iter().flat_map(|draft| blobs_of(&draft.body)).cloned().collect();
+    let trees: Vec<Digest> = audit.iter().flat_map(|draft| bundles_of(&draft.body)).cloned().collect();
     for draft in audit {
         if let Some(event) = event::of(&draft, &command.actor.name) {
             event_seq += 1;
@@ -121,7 +123,8 @@ fn write(
     if let Some(before) = &before {
         tell_breakers(tx, before, &after, command.at)?;
     }
-    traces.iter().try_for_each(|trace| tx.rows.blob_keep(outcome.job, trace))?;
+    tx.rows.blobs_keep(outcome.job, KeptAs::Evidence, &left)?;
+    tx.rows.blobs_keep(outcome.job, KeptAs::Tree, &trees)?;
     records.iter().try_for_each(|record| tx.rows.audit_insert(record))?;
     events.iter().try_for_each(|event| tx.rows.event_insert(event))?;
     effects.iter().try_for_each(|effect| tx.rows.outbox_insert(outcome.job, effect, command.at))?;
@@ -131,12 +134,24 @@ fn write(
     Ok(outcome)
 }
 
-/// The trace that a record of the log names: kept for good, though the job's record names only the last one.
-fn trace_of(body: &AuditBody) -> Option<&Digest> {
-    if let AuditBody::Produced { trace, .. } = body {
-        return trace.as_ref();
+/// The blobs of an attempt that a record of the log names: kept for good, though the job's record names only those of
+/// the last one.
+fn blobs_of(body: &AuditBody) -> Vec<&Digest> {
+    if let AuditBody::Produced { trace, evidence, .. } = body {
+        return trace.iter().chain(evidence).collect();
     }
-    if let AuditBody::Traced { trace } = body { Some(trace) } else { None }
+    if let AuditBody::Evidence { blobs } = body {
+        return blobs.iter().collect();
+    }
+    if let AuditBody::Traced { trace } = body { vec![trace] } else { Vec::new() }
+}
+
+/// Bundles of the trees that a record of the log names, among them those that were superseded.
+fn bundles_of(body: &AuditBody) -> Vec<&Digest> {
+    if let AuditBody::Produced { trees, .. } = body {
+        return trees.iter().map(|tree| &tree.bundle).collect();
+    }
+    Vec::new()
 }
 
 fn entry(command: &Command, version: u64, draft: AuditDraft) -> Kept<Entry> {

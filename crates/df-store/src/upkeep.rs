@@ -27,6 +27,15 @@ pub struct Pressure {
     pub breakers: BTreeMap<String, Breakers>,
 }
 
+/// What a blob is kept as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum KeptAs {
+    /// A trace or a log: whoever may see the job may read it.
+    Evidence,
+    /// The bundle of a tree: kept, and read by nobody but workers.
+    Tree,
+}
+
 /// The part of the rows that reconcilers use.
 pub(crate) trait Upkeep {
     fn job_due_write(&mut self, job: JobId, due: Option<Timestamp>) -> Kept<()>;
@@ -44,8 +53,9 @@ pub(crate) trait Upkeep {
         after: Option<JobId>,
         limit: u32,
     ) -> Kept<Option<JobId>>;
-    /// Keeps a blob for a job whose record does not name it.
-    fn blob_keep(&mut self, job: JobId, digest: &Digest) -> Kept<()>;
+    /// Keeps blobs for a job, whether its record names them or not.
+    fn blobs_keep(&mut self, job: JobId, kept_as: KeptAs, digests: &[Digest]) -> Kept<()>;
+    /// Whether a blob is kept as evidence.
     fn blob_kept(&self, job: JobId, digest: &Digest) -> Kept<bool>;
 }
 
@@ -150,7 +160,7 @@ impl Store {
         }
     }
 
-    /// Whether a blob is kept for a job whose record does not name it.
+    /// Whether a blob is kept as evidence for a job, whether its record names it or not.
     pub async fn blob_kept(&self, job: JobId, digest: Digest) -> Result<bool, StoreError> {
         self.read(move |rows| rows.blob_kept(job, &digest)).await
     }

@@ -156,6 +156,7 @@ async fn report(api: &Api, lease: &Lease, kind: FailureKind) -> Result<u16, ApiE
         attempt: lease.attempt,
         outcome: AttemptOutcome::Failed { kind, detail, trace: None },
         sandbox_layers: Vec::new(),
+        evidence: Vec::new(),
     };
     let path = format!("/v1/worker/leases/{}/{}/{}/report", lease.job, lease.slug, lease.epoch);
     let body = serde_json::to_vec(&report).expect("a report");

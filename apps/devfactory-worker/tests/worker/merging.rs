@@ -2,7 +2,7 @@
 
 use df_contract::lease::{Recheck, Work};
 use df_contract::task::{Conflict, Product, TreeRef};
-use df_contract::{AgentTask, FailureKind, Role};
+use df_contract::{AgentTask, AttemptOutcome, FailureKind, Role};
 use serde_json::json;
 
 use crate::daemon::call;
@@ -32,8 +32,12 @@ async fn a_merge_that_breaks_what_an_earlier_task_made_fails_with_that_tasks_che
         work
     };
     let imports = || recheck("users", check("imports", "python3 users.py"));
-    let (kind, detail) = w.failure(with(&change, vec![imports()])).await;
+    let report = w.report(with(&change, vec![imports()])).await;
+    let AttemptOutcome::Failed { kind, detail, .. } = report.outcome else { panic!("it breaks a check") };
     assert_eq!(kind, FailureKind::CheckFailure);
+    // The whole output outlives the attempt.
+    let logs: Vec<Vec<u8>> = report.evidence.iter().map(|log| w.stage.scene().blobs[log].clone()).collect();
+    assert!(logs.iter().any(|log| String::from_utf8_lossy(log).contains("ImportError")), "{logs:?}");
     assert!(detail.contains("merging `api` breaks what `users` made"), "{detail}");
     assert!(
         detail.contains("check `users/imports` failed (exit 1)") && detail.contains("ImportError"),

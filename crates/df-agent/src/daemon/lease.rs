@@ -1,10 +1,12 @@
 //! What can be done under a lease's token: its blobs, its progress, its report.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use df_contract::lease::{MAX_BLOB_BYTES, ProgressBatch, Report};
+use df_contract::lease::{MAX_BLOB_BYTES, MAX_EVIDENCE, ProgressBatch, Report};
 use df_contract::{Digest, Lease, LeaseToken};
 use reqwest::{Method, header};
 use sha2::Digest as _;
@@ -26,13 +28,15 @@ pub struct LeaseClient {
     path: String,
     token: LeaseToken,
     cancel: watch::Receiver<bool>,
+    /// Traces and logs that were uploaded under the lease, by whichever clone.
+    uploads: Arc<Mutex<BTreeSet<Digest>>>,
 }
 
 impl LeaseClient {
     /// `cancel` becomes true when the lease is lost or handed back.
     pub fn new(daemon: Daemon, lease: &Lease, cancel: watch::Receiver<bool>) -> Self {
         let path = format!("/v1/worker/leases/{}/{}/{}", lease.job, lease.slug, lease.epoch);
-        Self { daemon, path, token: lease.token.clone(), cancel }
+        Self { daemon, path, token: lease.token.clone(), cancel, uploads: Arc::default() }
     }
 
     pub async fn progress(&self, batch: &ProgressBatch) -> Result<(), DaemonError> {
@@ -67,6 +71,7 @@ impl LeaseClient {
         let digest = Digest::of(&bytes);
         let length = bytes.len() as u64;
         until_answered(self.cancel.clone(), || self.put(&digest, length, bytes.clone().into())).await?;
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone());
         Ok(digest)
     }
 
@@ -82,6 +87,12 @@ impl LeaseClient {
             .timeout(BLOB_TIMEOUT)
             .body(body);
         self.daemon.send(request).await.map(|_| ())
+    }
+
+    /// Traces and logs that were uploaded: at most as much as a report can name.
+    pub(crate) fn uploaded(&self) -> Vec<Digest> {
+        let uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        uploads.iter().take(MAX_EVIDENCE).cloned().collect()
     }
 
     async fn fetch_once(&self, digest: &Digest, to: &Path) -> Result<(), DaemonError> {

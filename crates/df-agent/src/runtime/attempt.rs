@@ -89,5 +89,6 @@ fn crashed(lease: &Lease) -> Report {
         attempt: lease.attempt,
         outcome: AttemptOutcome::Failed { kind: FailureKind::AgentCrash, detail, trace: None },
         sandbox_layers: Vec::new(),
+        evidence: Vec::new(),
     }
 }

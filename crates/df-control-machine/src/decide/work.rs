@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use df_contract::api::Spend;
+use df_contract::lease::{MAX_EVIDENCE, checks_of};
 use df_contract::task::{AgentStatus, Product};
 use df_contract::{
     AttemptId, AttemptOutcome, CheckResult, Digest, FailureKind, JobState, LeaseKind, Role, SessionId,
@@ -109,16 +110,24 @@ fn seed_of(command: &Command) -> u64 {
     u64::from_be_bytes(command.id.uuid().as_bytes()[8..].try_into().unwrap_or_default())
 }
 
+/// What a report says it holds.
+pub(super) struct Held<'a> {
+    pub(super) slug: &'a TaskSlug,
+    pub(super) epoch: u64,
+    pub(super) attempt: AttemptId,
+}
+
 pub(super) fn report(
     draft: &mut Draft,
     command: &Command,
-    slug: &TaskSlug,
-    epoch: u64,
-    attempt: AttemptId,
+    held: &Held<'_>,
     outcome: &AttemptOutcome,
     layers: &[String],
+    evidence: &[Digest],
 ) -> Result<(), Rejection> {
+    let Held { slug, epoch, attempt } = *held;
     fence(draft, slug, epoch)?;
+    let evidence = &shown(&draft.record, outcome, evidence);
     if draft.task_ref(slug)?.attempt != Some(attempt) {
         return Err(Rejection::Stale { slug: slug.clone(), held: epoch, current: epoch });
     }
@@ -129,27 +138,41 @@ pub(super) fn report(
         AttemptOutcome::Succeeded { product } => match breach(draft, draft.task_ref(slug)?, product) {
             Some(breach) => {
                 failing::failed(draft, slug, FailureKind::ContractBreach, &breach, 0)?;
-                note_trace(draft, slug, trace_of(product));
+                note_left(draft, slug, trace_of(product), evidence);
                 Ok(())
             }
-            None => succeed(draft, slug, product),
+            None => succeed(draft, slug, product, evidence),
         },
         AttemptOutcome::Failed { kind, detail, trace } => {
             if let Some(task) = draft.record.tasks.get_mut(slug) {
                 task.output.trace.clone_from(trace);
             }
             failing::failed(draft, slug, *kind, &clipped(detail), seed_of(command))?;
-            note_trace(draft, slug, trace.as_ref());
+            note_left(draft, slug, trace.as_ref(), evidence);
             Ok(())
         }
     }
 }
 
-/// The trace of an attempt that failed stays the evidence of it, whatever later attempts leave.
-fn note_trace(draft: &mut Draft, slug: &TaskSlug, trace: Option<&Digest>) {
+/// Evidence without what a worker says hidden checks printed, and no more than is kept.
+fn shown(record: &crate::JobRecord, outcome: &AttemptOutcome, evidence: &[Digest]) -> Vec<Digest> {
+    let hidden: Vec<&str> = record.spec.hidden_checks.iter().map(|check| check.id.as_str()).collect();
+    let of_hidden: Vec<&Digest> = checks_of(outcome)
+        .filter(|check| hidden.contains(&check.id.as_str()))
+        .filter_map(|check| check.log.as_ref())
+        .collect();
+    evidence.iter().filter(|blob| !of_hidden.contains(blob)).take(MAX_EVIDENCE).cloned().collect()
+}
+
+/// What an attempt that failed left stays the evidence of it, whatever later attempts leave.
+fn note_left(draft: &mut Draft, slug: &TaskSlug, trace: Option<&Digest>, evidence: &[Digest]) {
     let of_agent = draft.record.tasks.get(slug).is_some_and(|task| task.kind == LeaseKind::Agent);
     if let Some(trace) = trace.filter(|_| of_agent) {
         draft.note_task(slug, AuditBody::Traced { trace: trace.clone() });
+    }
+    let blobs: Vec<Digest> = evidence.iter().filter(|blob| Some(*blob) != trace).cloned().collect();
+    if !blobs.is_empty() {
+        draft.note_task(slug, AuditBody::Evidence { blobs });
     }
 }
 
@@ -194,7 +217,12 @@ fn breach(draft: &Draft, task: &crate::TaskRecord, product: &Product) -> Option<
     Some(clipped(&format!("the plan is not valid: {why}")))
 }
 
-fn succeed(draft: &mut Draft, slug: &TaskSlug, product: &Product) -> Result<(), Rejection> {
+fn succeed(
+    draft: &mut Draft,
+    slug: &TaskSlug,
+    product: &Product,
+    evidence: &[Digest],
+) -> Result<(), Rejection> {
     let task = draft.task_ref(slug)?;
     let (kind, role) = (task.kind, task.role);
     let (mut trees, mut trace) = (Vec::new(), None);
@@ -244,7 +272,10 @@ fn succeed(draft: &mut Draft, slug: &TaskSlug, product: &Product) -> Result<(), 
         }
     }
     draft.task(slug, TaskEvent::Succeeded, "")?;
-    draft.note_task(slug, AuditBody::Produced { trees, trace });
+    let known =
+        |blob: &&Digest| trace.as_ref() == Some(*blob) || trees.iter().any(|tree| tree.bundle == **blob);
+    let evidence = evidence.iter().filter(|blob| !known(blob)).cloned().collect();
+    draft.note_task(slug, AuditBody::Produced { trees, trace, evidence });
     draft.unblock()
 }
 

@@ -252,6 +252,7 @@ impl Driver {
             attempt,
             outcome: Box::new(outcome),
             sandbox_layers: vec![],
+            evidence: Vec::new(),
         };
         self.send("worker", body)
     }

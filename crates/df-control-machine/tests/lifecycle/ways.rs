@@ -90,6 +90,7 @@ fn a_stale_report_is_refused_and_a_redone_change_merges() {
         attempt,
         outcome: Box::new(AttemptOutcome::Succeeded { product: product(LeaseKind::Agent, Role::Backend, 7) }),
         sandbox_layers: vec![],
+        evidence: Vec::new(),
     };
     assert_eq!(job.send("worker", late).unwrap_err().code(), ErrorCode::StaleLease);
     job.claim(&a).unwrap();

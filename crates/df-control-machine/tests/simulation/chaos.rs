@@ -142,6 +142,7 @@ impl World {
             attempt: held.attempt,
             outcome: Box::new(outcome),
             sandbox_layers: vec![],
+            evidence: Vec::new(),
         };
         let heard = self.send(held.job, "worker", body);
         match &heard {
@@ -201,6 +202,7 @@ impl World {
                     attempt,
                     outcome: Box::new(outcome),
                     sandbox_layers: vec![],
+                    evidence: Vec::new(),
                 }
             }
             _ => {

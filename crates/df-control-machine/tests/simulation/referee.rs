@@ -115,6 +115,7 @@ impl Referee {
             | AuditBody::PlanAccepted { .. }
             | AuditBody::Produced { .. }
             | AuditBody::Traced { .. }
+            | AuditBody::Evidence { .. }
             | AuditBody::OutputJudged { .. }
             | AuditBody::Delivered { .. }
             | AuditBody::BudgetRequested { .. }

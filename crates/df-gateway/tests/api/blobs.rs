@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use df_contract::{Digest, EventKind, JobEventView, Role};
+use df_contract::{Digest, EventKind, JobEventView, LeaseKind, Role};
 use df_orchestration::reconcile::BLOB_GRACE;
 use serde_json::json;
 
@@ -53,6 +53,42 @@ async fn a_late_result_is_refused_and_says_so_with_its_trace() {
     world.clock.fetch_add(LATER, Ordering::SeqCst);
     world.orchestrator.orphan_blobs(&world.blobs).await.unwrap();
     assert!(world.blobs.has(&trace).await && world.blobs.has(&hidden).await, "the job keeps them");
+}
+
+/// The job's record tells of the last attempt alone; what the one before left is evidence too.
+#[tokio::test]
+async fn what_a_superseded_attempt_left_outlives_every_sweep() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let player = Player::start(&world).await;
+    let job = alice.submit(&plain()).await;
+    let (lease, log, orphan) = loop {
+        let lease = player.claim().await.remove(0);
+        if lease.kind() != LeaseKind::Agent {
+            let product = player.product(&lease).await;
+            player.report(&lease, product).await.done();
+            continue;
+        }
+        let log = player.holder(&lease).put_blob(b"test_api.py: 1 failed").await;
+        let orphan = player.holder(&lease).put_blob(b"uploaded and never reported").await;
+        break (lease, log, orphan);
+    };
+    assert!(world.blobs.keep(&orphan, world.orchestrator.env().now()).await.unwrap());
+    let outcome = json!({"outcome": "failed", "kind": "check_failure", "detail": "red"});
+    let gone = Digest::of(b"never uploaded");
+    let report = json!({"attempt": lease.attempt, "outcome": outcome, "evidence": [log, gone]});
+    player.holder(&lease).post(&format!("{}/report", lease_path(&lease)), &report).await.done();
+    let played = player.play().await;
+    assert!(played.iter().any(|l| l.slug == lease.slug && l.epoch > lease.epoch), "superseded");
+
+    world.clock.fetch_add(LATER, Ordering::SeqCst);
+    world.orchestrator.orphan_blobs(&world.blobs).await.unwrap();
+    assert!(!world.blobs.has(&orphan).await, "nobody named it");
+    let shown = alice.get(&format!("/v1/jobs/{job}/blobs/{log}")).await;
+    assert_eq!(shown.body, b"test_api.py: 1 failed");
+    alice.get(&format!("/v1/jobs/{job}/blobs/{gone}")).await.refused("blob_missing");
+    let audit = world.orchestrator.store().audit(job).await.unwrap();
+    assert!(audit.iter().any(|r| r.body["kind"] == "evidence" && r.body["blobs"] == json!([log])));
 }
 
 #[tokio::test]

@@ -181,6 +181,7 @@ async fn an_agent_that_was_disabled_meanwhile_gets_no_plan_and_no_task() {
                 product: Product::Intake { facts: SourceFacts::default(), base },
             }),
             sandbox_layers: Vec::new(),
+            evidence: Vec::new(),
         };
         orchestrator
             .send(orchestrator.env().command_id(), lease.job, orchestrator.daemon(), body)

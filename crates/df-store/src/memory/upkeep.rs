@@ -10,7 +10,7 @@ use df_control_machine::job::is_terminal;
 use super::{Memory, page};
 use crate::StoreError;
 use crate::rows::Kept;
-use crate::upkeep::{DueJob, OpenJob, Upkeep, take_named};
+use crate::upkeep::{DueJob, KeptAs, OpenJob, Upkeep, take_named};
 
 impl Memory {
     fn open(&self) -> impl Iterator<Item = OpenJob> {
@@ -58,24 +58,30 @@ impl Upkeep for Memory {
             let text = serde_json::to_string(&job.row.record);
             let text = text.map_err(|e| StoreError::Row { table: "jobs", why: e.to_string() })?;
             take_named(among, &text);
-            among.retain(|digest| !self.kept_blobs.contains(&(*id, digest.clone())));
+            let kept = |digest: &Digest| {
+                let as_any = [KeptAs::Evidence, KeptAs::Tree].map(|kept_as| (*id, kept_as, digest.clone()));
+                as_any.iter().any(|key| self.kept_blobs.contains(key))
+            };
+            among.retain(|digest| !kept(digest));
             last = Some(*id);
         }
         Ok(last)
     }
 
-    fn blob_keep(&mut self, job: JobId, digest: &Digest) -> Kept<()> {
-        let key = (job, digest.clone());
-        if self.kept_blobs.insert(key.clone()) {
-            self.undoing(move |memory| {
-                memory.kept_blobs.remove(&key);
-            });
+    fn blobs_keep(&mut self, job: JobId, kept_as: KeptAs, digests: &[Digest]) -> Kept<()> {
+        for digest in digests {
+            let key = (job, kept_as, digest.clone());
+            if self.kept_blobs.insert(key.clone()) {
+                self.undoing(move |memory| {
+                    memory.kept_blobs.remove(&key);
+                });
+            }
         }
         Ok(())
     }
 
     fn blob_kept(&self, job: JobId, digest: &Digest) -> Kept<bool> {
-        Ok(self.kept_blobs.contains(&(job, digest.clone())))
+        Ok(self.kept_blobs.contains(&(job, KeptAs::Evidence, digest.clone())))
     }
 
     /// What is done is forgotten at once.

@@ -7,9 +7,10 @@ use rusqlite::{Row, params};
 
 use super::Sqlite;
 use super::cells::{instant, parsed, time};
+use crate::StoreError;
 use crate::row::MAX_PAGE;
 use crate::rows::Kept;
-use crate::upkeep::{DueJob, OpenJob, Upkeep, take_named};
+use crate::upkeep::{DueJob, KeptAs, OpenJob, Upkeep, take_named};
 
 /// Word for word the condition of the index `jobs_open`, or the index is not used.
 pub(super) const OPEN: &str = "state NOT IN ('REJECTED', 'COMPLETED', 'FAILED', 'CANCELLED')";
@@ -86,9 +87,19 @@ impl Upkeep for Sqlite {
         Ok(page.last().map(|(job, _)| *job))
     }
 
-    fn blob_keep(&mut self, job: JobId, digest: &Digest) -> Kept<()> {
-        let sql = "INSERT OR IGNORE INTO kept_blobs (job, digest) VALUES (?1, ?2)";
-        self.write("keeping a blob", sql, params![job.to_string(), digest.as_str()]).map(drop)
+    fn blobs_keep(&mut self, job: JobId, kept_as: KeptAs, digests: &[Digest]) -> Kept<()> {
+        if digests.is_empty() {
+            return Ok(());
+        }
+        // Under another word than its digest it is not found as evidence, and a sweep reads it all the same.
+        let word = match kept_as {
+            KeptAs::Evidence => "",
+            KeptAs::Tree => "tree:",
+        };
+        let all = serde_json::to_string(digests);
+        let all = all.map_err(|e| StoreError::Row { table: "kept_blobs", why: e.to_string() })?;
+        let sql = "INSERT OR IGNORE INTO kept_blobs (job, digest) SELECT ?1, ?2 || value FROM json_each(?3)";
+        self.write("keeping blobs", sql, params![job.to_string(), word, all]).map(drop)
     }
 
     fn blob_kept(&self, job: JobId, digest: &Digest) -> Kept<bool> {

@@ -337,6 +337,7 @@ impl Bench {
             attempt: task.attempt.unwrap(),
             outcome: Box::new(AttemptOutcome::Succeeded { product }),
             sandbox_layers: vec![],
+            evidence: Vec::new(),
         }
     }
 

@@ -114,7 +114,8 @@ async fn one_task(
         (kind, role) => product(kind, role, 1),
     };
     let outcome = Box::new(AttemptOutcome::Succeeded { product });
-    let body = CommandBody::Report { slug, epoch, attempt, outcome, sandbox_layers: vec![] };
+    let body =
+        CommandBody::Report { slug, epoch, attempt, outcome, sandbox_layers: vec![], evidence: vec![] };
     send(bench, cost, record.id, body).await;
     advance(bench, cost, record.id).await;
     Some(record.id)

@@ -219,7 +219,8 @@ pub(crate) async fn claims_respect_class_capacity_and_time(mut bench: Bench) {
         panic!("a report")
     };
     let outcome = Box::new(failed);
-    let body = CommandBody::Report { slug, epoch, attempt, outcome, sandbox_layers: vec![] };
+    let body =
+        CommandBody::Report { slug, epoch, attempt, outcome, sandbox_layers: vec![], evidence: vec![] };
     bench.send(leases[0].job, "worker", body).await.unwrap();
     assert_eq!(bench.claim(fresh, 4).await, vec![], "it waits before the next attempt");
     bench.sleep(DurationMs(10_000));
@@ -457,12 +458,16 @@ pub(crate) async fn a_stale_result_leaves_a_trace_and_nothing_else(mut bench: Be
     bench.send(job, "reaper", back).await.unwrap();
     let before = (bench.record(job).await, bench.store.audit(job).await.unwrap());
     let trace = Digest::of(b"trace");
-    bench.store.note_stale(held.clone(), Some(trace.clone()), bench.now).await.unwrap();
-    let nobody = bench.job_id();
-    bench.store.note_stale(HeldLease { job: nobody, ..held.clone() }, None, bench.now).await.unwrap();
     bench
         .store
-        .note_stale(HeldLease { slug: "ghost".parse().unwrap(), ..held.clone() }, None, bench.now)
+        .note_stale(held.clone(), Some(trace.clone()), vec![Digest::of(b"log")], bench.now)
+        .await
+        .unwrap();
+    let nobody = bench.job_id();
+    bench.store.note_stale(HeldLease { job: nobody, ..held.clone() }, None, vec![], bench.now).await.unwrap();
+    bench
+        .store
+        .note_stale(HeldLease { slug: "ghost".parse().unwrap(), ..held.clone() }, None, vec![], bench.now)
         .await
         .unwrap();
     assert_eq!((bench.record(job).await, bench.store.audit(job).await.unwrap()), before);
@@ -473,6 +478,7 @@ pub(crate) async fn a_stale_result_leaves_a_trace_and_nothing_else(mut bench: Be
         EventKind::StaleResult { slug: held.slug, held: held.epoch, current, trace: Some(trace.clone()) }
     );
     assert!(bench.store.blob_kept(job, trace.clone()).await.unwrap());
+    assert!(bench.store.blob_kept(job, Digest::of(b"log")).await.unwrap());
     assert!(!bench.store.blob_kept(job, Digest::of(b"other")).await.unwrap());
     let orphan = Digest::of(b"orphan");
     let among = BTreeSet::from([trace, orphan.clone()]);
@@ -482,8 +488,8 @@ pub(crate) async fn a_stale_result_leaves_a_trace_and_nothing_else(mut bench: Be
     check_sound(&bench, job).await;
 }
 
-/// Each attempt leaves a trace; the record names the last one, and all are kept.
-pub(crate) async fn the_traces_of_all_attempts_are_kept(mut bench: Bench) {
+/// Each attempt leaves a trace, logs and perhaps a tree; the record names those of the last one, and all are kept.
+pub(crate) async fn what_all_attempts_left_is_kept(mut bench: Bench) {
     let job = bench.in_progress().await;
     let session = bench.session(TRUSTED, 8).await;
     let mut traces = BTreeSet::new();
@@ -491,9 +497,12 @@ pub(crate) async fn the_traces_of_all_attempts_are_kept(mut bench: Bench) {
         let lease = bench.claim(session, 1).await.remove(0);
         let mut body = bench.report_body(&lease, n).await;
         let trace = Digest::of(&[n, 1]);
-        if let CommandBody::Report { outcome, .. } = &mut body {
+        if let CommandBody::Report { outcome, evidence, .. } = &mut body {
+            evidence.extend([trace.clone(), Digest::of(&[n, 2])]);
+            traces.extend(evidence.iter().cloned());
             match &mut **outcome {
-                AttemptOutcome::Succeeded { product: Product::Change { result, .. } } if n == 42 => {
+                AttemptOutcome::Succeeded { product: Product::Change { result, tree } } if n == 42 => {
+                    traces.insert(tree.bundle.clone());
                     result.artefacts.insert("trace".into(), trace.clone());
                 }
                 outcome => {
@@ -504,8 +513,7 @@ pub(crate) async fn the_traces_of_all_attempts_are_kept(mut bench: Bench) {
             }
         }
         bench.send(job, "worker", body).await.unwrap();
-        assert!(bench.store.blob_kept(job, trace.clone()).await.unwrap());
-        traces.insert(trace);
+        assert!(bench.store.blob_kept(job, trace).await.unwrap());
         bench.sleep(DurationMs(14_000));
         bench.store.session_heartbeat(session, bench.now, vec![]).await.unwrap();
     }
