@@ -124,7 +124,7 @@ async fn a_killed_process_charges_what_it_held_when_it_starts_again() {
     assert!(stopped.success() && second.wait().unwrap().success());
     assert!(!dir.path().join("data/proxy.addr").exists());
     for text in [KEY_TEXT, &token, admin.trim()] {
-        for file in ["stderr.log", "data/ledger.sqlite"] {
+        for file in ["stderr.log", "data/journal/00000001.seg"] {
             let bytes = std::fs::read(dir.path().join(file)).unwrap();
             assert!(!bytes.windows(text.len()).any(|w| w == text.as_bytes()), "{file} shows a secret");
         }

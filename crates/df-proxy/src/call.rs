@@ -23,9 +23,9 @@ use crate::clock;
 use crate::config::Price;
 use crate::core::Core;
 use crate::error::CallError;
-use crate::ledger::{Amount, Outcome, Payer};
+use crate::ledger::{Amount, Outcome, Payer, Spender};
 use crate::recording::{Entry, Fingerprint, RecordedUsage, Response};
-use crate::upstream::Usage;
+use crate::usage::Usage;
 
 const TOKENS_PER_PRICE: u128 = 1_000_000;
 /// The longest pause between two tries.
@@ -192,12 +192,12 @@ async fn attempt(
     let price = price(core, call, account)?;
     let estimate = charge(
         price,
-        Usage {
-            input: call.request.input_estimate(),
-            output: call.request.output_estimate(core.limits.default_output_tokens),
-        },
+        Usage::plain(
+            call.request.input_estimate(),
+            call.request.output_estimate(core.limits.default_output_tokens),
+        ),
     );
-    let held = core.ledger.reserve(payer(call, account), call.claims.caps.clone(), estimate).await?;
+    let held = core.ledger.reserve(payer(call, account), &call.claims.caps, estimate)?;
     let _counted = account.enter();
     let ended = match &account.backend {
         Backend::Recorded(recording) => recorded::answer(recording, call, client).await,
@@ -217,11 +217,11 @@ async fn attempt(
         Ended::Failed(_) | Ended::Mismatch(_) => Outcome::Failed,
     };
     // Before the last frame: a client that asks again at once finds the budget as it now is.
-    held.settle(outcome).await;
+    held.settle(outcome);
     match ended {
         Ended::Answered { usage, response, last } => {
             if let (Backend::OpenAi(_), Some(response)) = (&account.backend, response) {
-                record(core, call, response, usage.unwrap_or_else(|| used(&estimate))).await;
+                record(core, call, response, usage.unwrap_or(estimate.usage)).await;
             }
             for frame in last {
                 client.send(frame).await;
@@ -237,11 +237,13 @@ async fn attempt(
 fn payer(call: &Call, account: &Account) -> Payer {
     let claims = &call.claims;
     Payer {
-        tenant: claims.tenant.clone(),
-        job: claims.job,
-        task: claims.task.clone(),
-        epoch: claims.epoch,
-        attempt: claims.attempt,
+        by: Spender::Grant {
+            tenant: claims.tenant.clone(),
+            job: claims.job,
+            task: claims.task.clone(),
+            epoch: claims.epoch,
+            attempt: claims.attempt,
+        },
         account: account.id.clone(),
         model: call.request.model.clone(),
     }
@@ -268,15 +270,11 @@ fn charge(price: Price, usage: Usage) -> Amount {
         NanoUsd(u64::try_from(exact).unwrap_or(u64::MAX))
     };
     Amount {
-        input_tokens: usage.input,
-        output_tokens: usage.output,
-        nano_usd: cost(usage.input, price.input_nano_usd_per_million)
-            .saturating_add(cost(usage.output, price.output_nano_usd_per_million)),
+        usage,
+        nano_usd: cost(usage.all_input(), price.input_nano_usd_per_million)
+            .saturating_add(cost(usage.all_output(), price.output_nano_usd_per_million)),
+        price: None,
     }
-}
-
-fn used(amount: &Amount) -> Usage {
-    Usage { input: amount.input_tokens, output: amount.output_tokens }
 }
 
 async fn record(core: &Core, call: &Call, mut response: Response, usage: Usage) {
@@ -291,7 +289,7 @@ async fn record(core: &Core, call: &Call, mut response: Response, usage: Usage) 
         system_digest: asked.system_digest.clone(),
         tools_digest: asked.tools_digest.clone(),
         response,
-        usage: RecordedUsage { input_tokens: usage.input, output_tokens: usage.output },
+        usage: RecordedUsage { input_tokens: usage.all_input(), output_tokens: usage.all_output() },
     };
     recorder.append(entry).await;
 }
@@ -303,12 +301,10 @@ mod tests {
     #[test]
     fn money_is_rounded_up_and_never_wraps() {
         let price = Price { input_nano_usd_per_million: 150_000_000, output_nano_usd_per_million: 1 };
-        let usage = Usage { input: Tokens(1_000), output: Tokens(1) };
+        let usage = Usage::plain(Tokens(1_000), Tokens(1));
         assert_eq!(charge(price, usage).nano_usd, NanoUsd(150_001));
         let huge = Price { input_nano_usd_per_million: u64::MAX, output_nano_usd_per_million: u64::MAX };
-        assert_eq!(
-            charge(huge, Usage { input: Tokens(u64::MAX), output: Tokens(u64::MAX) }).nano_usd,
-            NanoUsd(u64::MAX)
-        );
+        let all = Usage::plain(Tokens(u64::MAX), Tokens(u64::MAX));
+        assert_eq!(charge(huge, all).nano_usd, NanoUsd(u64::MAX));
     }
 }

@@ -57,8 +57,12 @@ impl From<LedgerError> for CallError {
             LedgerError::Exhausted(e) => CallError::Exhausted(e),
             LedgerError::Revoked { task, epoch } => CallError::Revoked { task: task.to_string(), epoch },
             LedgerError::Closed
-            | LedgerError::Store { .. }
-            | LedgerError::Newer { .. }
+            | LedgerError::Io { .. }
+            | LedgerError::Damaged { .. }
+            | LedgerError::Missing { .. }
+            | LedgerError::Newer(_)
+            | LedgerError::Unwritable(_)
+            | LedgerError::Import { .. }
             | LedgerError::Row(_) => {
                 tracing::error!(error = %error, "the ledger refused a call");
                 CallError::Ledger

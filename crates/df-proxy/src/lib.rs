@@ -23,6 +23,7 @@ mod ledger;
 mod recording;
 mod server;
 mod upstream;
+mod usage;
 
 pub use accounts::AccountsError;
 pub use recording::RecordingError;

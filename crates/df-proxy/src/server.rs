@@ -103,8 +103,7 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
     let grant_key = files::grant_key(&config)?;
     let admin_digest = files::admin_digest(&config.admin_token_path())?;
     let pool = Pool::open(&config)?;
-    let ledger =
-        Ledger::open(data.path().join("ledger.sqlite")).await.map_err(|e| StartError::Ledger(Box::new(e)))?;
+    let ledger = Ledger::open(data.path().to_owned()).await.map_err(|e| StartError::Ledger(Box::new(e)))?;
     let (recorder, recording) = match &config.record_to {
         Some(path) => {
             let record = |source| StartError::Record { path: path.clone(), source };

@@ -4,7 +4,7 @@ mod assemble;
 mod client;
 mod sse;
 
-pub(crate) use assemble::{Assembly, Usage, completion, stream_of};
+pub(crate) use assemble::{Assembly, completion, stream_of};
 pub(crate) use client::{Clients, Opened, read_whole};
 pub(crate) use sse::{Events, STREAM_END};
 

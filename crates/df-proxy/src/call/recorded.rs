@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::{Call, Client, Ended, Frame};
 use crate::clock;
 use crate::recording::Recording;
-use crate::upstream::{Usage, completion, stream_of};
+use crate::upstream::{completion, stream_of};
+use crate::usage::Usage;
 
 /// Characters of the key that name a replayed answer.
 const ID_CHARS: usize = 16;
@@ -19,7 +20,7 @@ pub(super) async fn answer(recording: &Recording, call: &Call, client: &mut Clie
         Err(difference) => return Ended::Mismatch(difference),
     };
     let entry = fit.entry;
-    let usage = Usage { input: entry.usage.input_tokens, output: entry.usage.output_tokens };
+    let usage = Usage::plain(entry.usage.input_tokens, entry.usage.output_tokens);
     let id = format!("chatcmpl-{}", entry.messages_key.as_str().get(..ID_CHARS).unwrap_or_default());
     let whole = completion(&id, &call.request.model, clock::now(), &entry.response, usage);
     client.send(Frame::Begin { recording: Some(fit.header()) }).await;

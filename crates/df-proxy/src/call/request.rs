@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::config::OutputLimit;
 use crate::error::CallError;
-use crate::ledger::MAX_CALL_TOKENS;
 use crate::recording::Fingerprint;
+use crate::usage::MAX_CALL_TOKENS;
 
 /// Bytes of a request that count as one token before the provider has said.
 const BYTES_PER_TOKEN: u64 = 4;

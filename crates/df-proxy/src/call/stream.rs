@@ -8,9 +8,8 @@ use tokio::time::{Instant, timeout};
 use super::{Call, Client, Ended, Frame, whole};
 use crate::accounts::{OpenAi, classify_in_stream};
 use crate::core::Core;
-use crate::upstream::{
-    Assembly, Events, MAX_RESPONSE_BYTES, Opened, STREAM_END, Usage, read_whole, stream_of,
-};
+use crate::upstream::{Assembly, Events, MAX_RESPONSE_BYTES, Opened, STREAM_END, read_whole, stream_of};
+use crate::usage::Usage;
 
 pub(super) async fn answer(core: &Core, call: &Call, server: &OpenAi, client: &mut Client) -> Ended {
     let Ok(body) = whole::body(core, call, server) else {
@@ -50,7 +49,7 @@ async fn whole_as_stream(core: &Core, opened: Opened, mut relay: Relay, client: 
     for chunk in stream_of(&value) {
         relay.take(chunk.to_string(), &chunk, client).await;
     }
-    relay.assembly.usage = Usage::of(&value);
+    relay.assembly.usage = Usage::of_openai(&value);
     relay.complete(client).await
 }
 

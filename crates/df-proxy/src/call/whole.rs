@@ -7,7 +7,8 @@ use super::{Call, Client, Ended, Frame};
 use crate::accounts::{OpenAi, classify_in_stream};
 use crate::core::Core;
 use crate::recording::Response;
-use crate::upstream::{Usage, read_whole};
+use crate::upstream::read_whole;
+use crate::usage::Usage;
 
 pub(super) async fn answer(core: &Core, call: &Call, server: &OpenAi, client: &mut Client) -> Ended {
     let Ok(body) = body(core, call, server) else { return Ended::failed("the request could not be written") };
@@ -38,7 +39,7 @@ pub(super) async fn answer(core: &Core, call: &Call, server: &OpenAi, client: &m
     }
     client.send(Frame::Begin { recording: None }).await;
     Ended::Answered {
-        usage: Usage::of(&value),
+        usage: Usage::of_openai(&value),
         response: response_of(&value),
         last: vec![Frame::Whole(bytes.into())],
     }

@@ -1,39 +1,13 @@
 //! Chunks of a stream to the message they spell, and a message to chunks.
 
-use df_contract::{Timestamp, Tokens};
+use df_contract::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::ledger::MAX_CALL_TOKENS;
 use crate::recording::Response;
+use crate::usage::Usage;
 
 /// Most tool calls of one message.
 const MAX_TOOL_CALLS: usize = 256;
-
-/// What a provider says it used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) input: Tokens,
-    pub(crate) output: Tokens,
-}
-
-impl Usage {
-    /// From a completion or a chunk; none if it does not say, or says what cannot be.
-    pub(crate) fn of(body: &Value) -> Option<Self> {
-        let usage = body["usage"].as_object()?;
-        let tokens = |name: &str| {
-            usage.get(name).and_then(Value::as_u64).filter(|n| *n <= MAX_CALL_TOKENS).map(Tokens)
-        };
-        Some(Self { input: tokens("prompt_tokens")?, output: tokens("completion_tokens")? })
-    }
-
-    fn json(self) -> Value {
-        json!({
-            "prompt_tokens": self.input,
-            "completion_tokens": self.output,
-            "total_tokens": self.input.saturating_add(self.output),
-        })
-    }
-}
 
 /// The first choice of a stream as it grows.
 #[derive(Debug, Default)]
@@ -47,7 +21,7 @@ pub(crate) struct Assembly {
 impl Assembly {
     /// Adds a chunk; says whether it carries something generated, so that the answer has begun.
     pub(crate) fn push(&mut self, chunk: &Value) -> bool {
-        if let Some(usage) = Usage::of(chunk) {
+        if let Some(usage) = Usage::of_openai(chunk) {
             self.usage = Some(usage);
         }
         let mut generated = false;
@@ -111,6 +85,14 @@ impl Assembly {
     }
 }
 
+fn usage_json(usage: Usage) -> Value {
+    json!({
+        "prompt_tokens": usage.all_input(),
+        "completion_tokens": usage.all_output(),
+        "total_tokens": usage.total(),
+    })
+}
+
 /// A whole completion in the API's form.
 pub(crate) fn completion(id: &str, model: &str, at: Timestamp, response: &Response, usage: Usage) -> Value {
     json!({
@@ -119,7 +101,7 @@ pub(crate) fn completion(id: &str, model: &str, at: Timestamp, response: &Respon
         "created": at.as_millis() / 1000,
         "model": model,
         "choices": [{"index": 0, "message": response.message, "finish_reason": response.finish_reason}],
-        "usage": usage.json(),
+        "usage": usage_json(usage),
     })
 }
 
@@ -159,6 +141,8 @@ pub(crate) fn stream_of(completion: &Value) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
+    use df_contract::Tokens;
+
     use super::*;
 
     #[test]
@@ -170,9 +154,9 @@ mod tests {
             ]}),
             finish_reason: "tool_calls".into(),
         };
-        let usage = Usage { input: Tokens(7), output: Tokens(3) };
+        let usage = Usage::plain(Tokens(7), Tokens(3));
         let whole = completion("id", "m", Timestamp(5_000), &response, usage);
-        assert_eq!(Usage::of(&whole), Some(usage));
+        assert_eq!(Usage::of_openai(&whole), Some(usage));
         let mut assembly = Assembly::default();
         let begun: Vec<bool> = stream_of(&whole).iter().map(|c| assembly.push(c)).collect();
         assert_eq!(begun, [false, true, true, true, true, false]);
