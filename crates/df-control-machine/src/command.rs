@@ -10,7 +10,7 @@ use df_contract::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::job::IllegalJobEvent;
+use crate::job::{IllegalJobEvent, what_to_do};
 use crate::record::Caps;
 use crate::task::IllegalTaskEvent;
 
@@ -208,7 +208,7 @@ pub enum Rejection {
     Job(#[from] IllegalJobEvent),
     #[error(transparent)]
     Task(#[from] IllegalTaskEvent),
-    #[error("`{command}` does not fit a job in {state}: {why}")]
+    #[error("`{command}` does not fit a job in {state}: {why}; {}", what_to_do(*.state))]
     NotNow { command: &'static str, state: df_contract::JobState, why: &'static str },
     #[error("the job has no task `{0}`")]
     TaskUnknown(TaskSlug),

@@ -61,12 +61,50 @@ impl JobEvent {
     ];
 }
 
+impl JobEvent {
+    /// What the event does to a job, after "cannot".
+    const fn verb(self) -> &'static str {
+        match self {
+            JobEvent::AnalysisStarted => "be analysed",
+            JobEvent::DecidedApproved | JobEvent::DecidedRejected => "be decided on",
+            JobEvent::ApprovalNeeded => "wait for an approval",
+            JobEvent::ApprovalGranted => "be approved",
+            JobEvent::ApprovalDenied => "be rejected",
+            JobEvent::ApprovalExpired => "lose an approval",
+            JobEvent::PlanningStarted | JobEvent::ReplanStarted => "be planned",
+            JobEvent::PlanAccepted => "take a plan",
+            JobEvent::ValidationStarted => "be validated",
+            JobEvent::GatePassed | JobEvent::GateRefused => "be judged",
+            JobEvent::Delivered => "be delivered",
+            JobEvent::Failed => "fail",
+            JobEvent::Paused => "be paused",
+            JobEvent::Resumed => "be resumed",
+            JobEvent::Cancelled => "be cancelled",
+        }
+    }
+}
+
 /// A pair of state and event that the life cycle does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a job in {from} cannot take the event {event:?}")]
+#[error("a job in {from} cannot {}; {}", .event.verb(), what_to_do(*.from))]
 pub struct IllegalJobEvent {
     pub from: JobState,
     pub event: JobEvent,
+}
+
+/// What somebody whose command does not fit can do with a job in `state`; the end of a sentence.
+pub const fn what_to_do(state: JobState) -> &'static str {
+    match state {
+        JobState::Draft | JobState::GovernanceAnalysis => "wait for the verdict, or cancel it",
+        JobState::AwaitingApproval => "approve, reject or cancel it",
+        JobState::Approved | JobState::TaskPlanning => "wait for the plan, or pause or cancel it",
+        JobState::InProgress | JobState::Validating | JobState::Deployable => {
+            "let it work, or pause or cancel it"
+        }
+        JobState::Paused => "resume or cancel it, or ask for a higher budget",
+        JobState::Failed | JobState::Cancelled => "it has ended; retry it as a new job",
+        JobState::Completed | JobState::Rejected => "it has ended; submit a new job",
+    }
 }
 
 /// States without an exit.

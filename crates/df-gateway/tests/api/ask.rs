@@ -10,7 +10,7 @@ use crate::play::{Player, lease_path};
 use crate::world::{Answer, Client, World, plain, send, sensitive};
 
 /// Two tasks, the second on the first.
-fn planned() -> Value {
+pub(crate) fn planned() -> Value {
     let task = |slug: &str, on: &[&str]| {
         json!({"slug": slug, "role": "backend", "title": slug, "instructions": "Write it.",
                "depends_on": on, "paths": ["src/**"]})
@@ -25,7 +25,7 @@ async fn ask(client: &Client, job: JobId, what: &str, body: Value) -> Answer {
 }
 
 /// Plays until a lease on `slug` comes, and answers with it.
-async fn until(player: &Player, slug: &str) -> Lease {
+pub(crate) async fn until(player: &Player, slug: &str) -> Lease {
     loop {
         let mut leases = player.claim().await;
         assert!(!leases.is_empty(), "`{slug}` never comes");
@@ -40,7 +40,7 @@ async fn until(player: &Player, slug: &str) -> Lease {
     }
 }
 
-async fn breach(player: &Player, lease: &Lease) {
+pub(crate) async fn breach(player: &Player, lease: &Lease) {
     let outcome = json!({"outcome": "failed", "kind": "policy_breach", "detail": "wrote outside its paths"});
     let body = json!({"attempt": lease.attempt, "outcome": outcome});
     player.holder(lease).post(&format!("{}/report", lease_path(lease)), &body).await.done();

@@ -221,3 +221,48 @@ async fn a_session_has_labels_as_jobs_can_ask_for_them() {
         "no other was opened"
     );
 }
+
+/// Results for what is not there, not theirs, or over: refused, and the jobs are what they were.
+#[tokio::test]
+async fn a_result_that_fits_nothing_changes_nothing() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let player = Player::start(&world).await;
+    for _ in 0..3 {
+        alice.submit(&plain()).await;
+    }
+    let leases = player.claim().await;
+    let [mine, other, gone] = leases.as_slice() else { panic!("{leases:?}") };
+    alice.post(&format!("/v1/jobs/{}/cancel", gone.job), &json!({})).await.ok::<Value>();
+    let products = [player.product(mine).await, player.product(other).await];
+    let before = [alice.job(mine.job).await, alice.job(other.job).await, alice.job(gone.job).await];
+    let path = format!("{}/report", lease_path(mine));
+    let foreign = json!({"attempt": other.attempt, "outcome": report(mine, products[0].clone())["outcome"]});
+    let to = |job: &str, slug: &str, epoch: u64| format!("/v1/worker/leases/{job}/{slug}/{epoch}/report");
+    let (job, body) = (mine.job.to_string(), report(mine, products[0].clone()));
+    let late = json!({"attempt": gone.attempt,
+        "outcome": {"outcome": "failed", "kind": "agent_crash", "detail": "too late"}});
+    for (holder, path, body, code) in [
+        (mine, path.clone(), &foreign, "stale_lease"),
+        (mine, to(&job, "nobody", 1), &body, "forbidden"),
+        (mine, to(&job, mine.slug.as_str(), mine.epoch + 1), &body, "forbidden"),
+        (mine, to("job_nonsense", mine.slug.as_str(), mine.epoch), &body, "forbidden"),
+        (mine, format!("{}/report", lease_path(other)), &report(other, products[1].clone()), "forbidden"),
+        (mine, path.clone(), &json!({"attempt": mine.attempt}), "invalid_request"),
+        (
+            mine,
+            path,
+            &json!({"attempt": mine.attempt, "outcome": {"outcome": "succeeded"}}),
+            "invalid_request",
+        ),
+        (gone, format!("{}/report", lease_path(gone)), &late, "stale_lease"),
+    ] {
+        let problem = player.holder(holder).post(&path, body).await.refused(code);
+        assert!(!problem.detail.is_empty(), "{problem}");
+        let after = [alice.job(mine.job).await, alice.job(other.job).await, alice.job(gone.job).await];
+        for (after, before) in after.iter().zip(&before) {
+            let shown = |view| serde_json::to_value(view).unwrap();
+            assert_eq!(shown(after), shown(before), "{path}");
+        }
+    }
+}

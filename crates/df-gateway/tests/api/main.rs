@@ -5,6 +5,7 @@ mod agents;
 mod ask;
 mod blobs;
 mod bodies;
+mod commands;
 mod events;
 mod keys;
 mod leases;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod agents;
+mod commands;
 mod merging;
 mod requests;
 mod surroundings;

@@ -47,7 +47,21 @@ fn job_files_with_mistakes_are_refused_before_anything_is_sent() {
             task
         }],
     );
+    let more = |key: &str, value: Value| {
+        let mut task = file_task("a", &[]);
+        task[key] = value;
+        task
+    };
+    let huge = (0..2_049).map(|n| file_task(&format!("t{n}"), &[])).collect::<Vec<_>>();
+    let of = |tasks: &[Value]| planned_job("A plan", tasks).to_string();
     for (name, text, expect) in [
+        ("no-tasks.json", of(&[]), "the plan has no tasks"),
+        ("twice.json", of(&[file_task("a", &[]), more("paths", json!(["b"]))]), "two tasks are called `a`"),
+        ("dangling.json", of(&[file_task("a", &["gone"])]), "which the plan does not have"),
+        ("itself.json", of(&[file_task("a", &["a"])]), "circle"),
+        ("huge.json", of(&huge), "2049 tasks, the limit is 2048"),
+        ("field.json", of(&[more("pahts", json!([]))]), "pahts"),
+        ("name.json", of(&[file_task("Not A Name", &[])]), "Not A Name"),
         ("broken.toml", "title = \"t\ndescription".to_owned(), "TOML parse error"),
         ("unknown.toml", "title = 't'\ndescription = 'd'\ntitel = 'x'".to_owned(), "titel"),
         ("missing.toml", "title = 't'".to_owned(), "description"),
