@@ -145,6 +145,8 @@ wire_names!(
         Runtime = "runtime",
         /// No worker carries the labels.
         Label = "label",
+        /// The version of the agent that is to do it is disabled.
+        Agent = "agent",
         /// A limit on leases is reached.
         Cap = "cap",
         /// The agent keeps failing and is not asked for a while.

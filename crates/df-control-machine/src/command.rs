@@ -189,6 +189,8 @@ pub enum ReturnCause {
     SessionEnded,
     /// The worker handed it back in good order. Counts as nothing.
     Drained,
+    /// The version of the agent that worked on it was disabled. Counts as nothing; the task waits until it is enabled.
+    AgentDisabled,
     /// The lease never reached a worker. Counts as a lost lease.
     NotMade,
     /// The attempt ran past its deadline: a failed attempt of kind `limit_reached`.

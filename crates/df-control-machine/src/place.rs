@@ -23,7 +23,8 @@ pub fn needs(record: &JobRecord, task: &TaskRecord) -> Needs {
             }
         },
     };
-    Needs { kind: task.kind, runner, labels, min_tier }
+    let version = record.agent_of(task).map(|agent| agent.digest.clone());
+    Needs { kind: task.kind, runner, version, labels, min_tier }
 }
 
 fn stricter(one: Option<SandboxTier>, other: Option<SandboxTier>) -> Option<SandboxTier> {

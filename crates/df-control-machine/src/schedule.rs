@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use df_contract::agent::Runtime;
 use df_contract::{
-    AgentName, JobId, LeaseKind, Role, SandboxTier, TaskSlug, TenantId, Timestamp, WorkerClass,
+    AgentName, Digest, JobId, LeaseKind, Role, SandboxTier, TaskSlug, TenantId, Timestamp, WorkerClass,
 };
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +78,9 @@ pub struct Needs {
     /// The agent, for leases of kind `agent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner: Option<Runner>,
+    /// The version of a registered agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Digest>,
     /// Labels the worker must carry, for leases of kind `agent`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub labels: BTreeSet<String>,

@@ -1,8 +1,10 @@
 //! What keeps a ready task from being claimed, for the people who wait for it. A picture of a moment: the scheduler
 //! itself asks nothing of this.
 
+use std::collections::BTreeSet;
+
 use df_contract::api::{WaitingKind, WaitingView};
-use df_contract::{SandboxTier, TaskState, TenantId, Timestamp};
+use df_contract::{Digest, SandboxTier, TaskState, TenantId, Timestamp};
 
 use crate::breaker::Breaker;
 use crate::place::{self, Line};
@@ -16,6 +18,8 @@ pub struct Room {
     pub workers: Vec<Present>,
     pub rules: Rules,
     pub running: Running,
+    /// Versions of the job's agents that are disabled.
+    pub disabled: BTreeSet<Digest>,
 }
 
 /// A live session.
@@ -48,7 +52,8 @@ pub fn waiting_for(
     let needs = place::needs(record, task);
     let line = Line::of(record);
     let found = if line.has(task) {
-        backoff(task, now)
+        disabled(&needs, room)
+            .or_else(|| backoff(task, now))
             .or_else(|| no_worker(&needs, room))
             .or_else(|| cap(record, &needs, room))
             .or_else(|| breaker(record, &needs, room, now))
@@ -67,6 +72,14 @@ fn view(kind: WaitingKind, detail: String) -> WaitingView {
 
 fn merges_now(other: &TaskRecord, task: &TaskRecord) -> bool {
     other.kind == task.kind && other.state == TaskState::Leased && task.merges.is_some()
+}
+
+fn disabled(needs: &Needs, room: &Room) -> Option<WaitingView> {
+    let (runner, version) = (needs.runner.as_ref()?, needs.version.as_ref()?);
+    room.disabled.contains(version).then(|| {
+        let told = format!("version {:.12} of the agent `{}` is disabled", version.as_str(), runner.agent);
+        view(WaitingKind::Agent, told)
+    })
 }
 
 fn backoff(task: &TaskRecord, now: Timestamp) -> Option<WaitingView> {

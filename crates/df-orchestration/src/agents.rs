@@ -42,12 +42,14 @@ impl Casting {
 /// Whether the agent of a claimed task can do it.
 pub(crate) enum Cast {
     Ready(Casting),
+    /// It was disabled between the claim and now.
+    Disabled(String),
     /// It cannot any more, and why.
     Gone(String),
 }
 
 impl Orchestrator {
-    /// Who does a claimed task, read anew at each claim: an agent that was disabled since does nothing more.
+    /// Who does a claimed task, read anew at each claim.
     pub(crate) async fn cast(
         &self,
         record: &JobRecord,
@@ -69,7 +71,9 @@ impl Orchestrator {
         };
         let why = match version {
             None => "is not in the registry any more".to_owned(),
-            Some(agent) if !agent.enabled => "is disabled".to_owned(),
+            Some(agent) if !agent.enabled => {
+                return Ok(Cast::Disabled(format!("version {digest} of the agent `{name}` was disabled")));
+            }
             Some(agent) => match agent.verify() {
                 Ok(()) => return Ok(Cast::Ready(Casting { agent: Some(Box::new(agent)), offers })),
                 Err(error) => format!("is not as it was registered: {error}"),

@@ -1,6 +1,6 @@
 //! What the ready tasks of a job wait for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use df_contract::api::WaitingView;
 use df_contract::{TaskSlug, TaskState};
@@ -29,7 +29,15 @@ impl Orchestrator {
             free: row.capacity.saturating_sub(*held),
             breakers: pressure.breakers.get(&row.name).cloned().unwrap_or_default(),
         };
+        let mut disabled = BTreeSet::new();
+        for agent in ready.iter().filter_map(|task| record.agent_of(task)) {
+            let (tenant, name) = (record.tenant.clone(), agent.name.clone());
+            if self.inner.store.agent_is_off(tenant, name, agent.digest.clone()).await? {
+                disabled.insert(agent.digest.clone());
+            }
+        }
         let room = Room {
+            disabled,
             workers: live.map(present).collect(),
             rules: self.inner.config.scheduling.clone(),
             running: pressure.running,

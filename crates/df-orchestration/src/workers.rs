@@ -32,6 +32,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// What came of making a lease.
 enum Made {
     Lease(Box<Lease>),
+    /// The agent of the task was disabled: the task waits for it.
+    AgentDisabled(String),
     /// The agent of the task cannot be used.
     NoAgent(String),
 }
@@ -103,6 +105,9 @@ impl Orchestrator {
         for (record, slug) in claimed {
             match self.lease(&record, &slug).await {
                 Ok(Made::Lease(lease)) => leases.push(*lease),
+                Ok(Made::AgentDisabled(why)) => {
+                    self.take_back(&record, slug, ReturnCause::AgentDisabled, why).await?;
+                }
                 Ok(Made::NoAgent(why)) => {
                     tracing::warn!(job = %record.id, task = %slug, why, "the agent of a task may not be used");
                     self.refuse_agent(&record, slug, why).await?;
@@ -110,7 +115,8 @@ impl Orchestrator {
                 // The others of this claim must reach their worker all the same.
                 Err(error) => {
                     tracing::error!(job = %record.id, task = %slug, error = %error, "a lease could not be made");
-                    self.take_back(&record, slug, &error).await?;
+                    let why = format!("the lease could not be made: {error}");
+                    self.take_back(&record, slug, ReturnCause::NotMade, why).await?;
                 }
             }
         }
@@ -121,11 +127,11 @@ impl Orchestrator {
         &self,
         record: &JobRecord,
         slug: TaskSlug,
-        why: &OrchestrationError,
+        cause: ReturnCause,
+        detail: String,
     ) -> Result<(), OrchestrationError> {
         let epoch = record.tasks.get(&slug).map_or(0, |task| task.epoch);
-        let detail = format!("the lease could not be made: {why}");
-        let body = CommandBody::Return { slug, epoch, cause: ReturnCause::NotMade, detail };
+        let body = CommandBody::Return { slug, epoch, cause, detail };
         self.send(self.inner.env.command_id(), record.id, self.daemon(), body).await.map(|_| ())
     }
 
@@ -133,6 +139,7 @@ impl Orchestrator {
         let task = record.tasks.get(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
         let casting = match self.cast(record, task).await? {
             Cast::Ready(casting) => casting,
+            Cast::Disabled(why) => return Ok(Made::AgentDisabled(why)),
             Cast::Gone(why) => return Ok(Made::NoAgent(why)),
         };
         let grant = self.grant_for(record, task)?.unwrap_or_default();

@@ -7,7 +7,7 @@ mod rules;
 mod tables;
 
 use df_contract::agent::AgentRef;
-use df_contract::{AgentName, Digest, ErrorCode, RegisteredAgent, TenantId, Timestamp};
+use df_contract::{AgentName, Digest, ErrorCode, JobId, RegisteredAgent, TaskSlug, TenantId, Timestamp};
 use df_control_audit::RegistryRecord;
 
 use crate::rows::Kept;
@@ -120,6 +120,10 @@ pub(crate) trait AgentRows {
     fn agents(&self, tenant: Option<&TenantId>) -> Kept<Vec<AgentRow>>;
     /// As it was registered last, with `enabled` as it is now.
     fn agent_version(&self, of: &AgentRef, digest: &Digest) -> Kept<Option<RegisteredAgent>>;
+    /// Whether it is there and disabled, of `tenant` or of everybody's.
+    fn agent_is_off(&self, tenant: &TenantId, name: &AgentName, digest: &Digest) -> Kept<bool>;
+    /// Tasks that are held for an agent of which some version is disabled.
+    fn leases_of_disabled(&self) -> Kept<Vec<(JobId, TaskSlug)>>;
     /// Newest first.
     fn agent_versions(&self, of: &AgentRef) -> Kept<Vec<RegisteredAgent>>;
     fn agent_version_insert(&mut self, version: &RegisteredAgent) -> Kept<()>;

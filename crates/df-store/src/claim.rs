@@ -56,7 +56,7 @@ pub(crate) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Kept<Vec<(Arc<Jo
         runtimes: session.runtimes.clone(),
     };
     let fits = |needs: &Needs| request.kinds.contains(&needs.kind) && worker.fits(needs);
-    let queues = queues_for(tx, &fits, MAX_QUEUES, MAX_LOOKED_AT)?;
+    let queues = without_disabled(tx, queues_for(tx, &fits, MAX_QUEUES, MAX_LOOKED_AT)?)?;
     let (taken, passed_over) = (Vec::new(), BTreeSet::new());
     let mut claims = Claims { request, session: &session, wanted, taken, passed_over };
     for _ in 0..MAX_ROUNDS {
@@ -65,6 +65,24 @@ pub(crate) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Kept<Vec<(Arc<Jo
         }
     }
     Ok(claims.taken)
+}
+
+/// What is for a disabled version of an agent waits until it is enabled.
+fn without_disabled(
+    tx: &Tx<'_>,
+    queues: Vec<(String, TenantId, Needs)>,
+) -> Kept<Vec<(String, TenantId, Needs)>> {
+    let mut open = Vec::with_capacity(queues.len());
+    for (name, tenant, needs) in queues {
+        let off = match (&needs.runner, &needs.version) {
+            (Some(runner), Some(version)) => tx.rows.agent_is_off(&tenant, &runner.agent, version)?,
+            (_, _) => false,
+        };
+        if !off {
+            open.push((name, tenant, needs));
+        }
+    }
+    Ok(open)
 }
 
 /// The queues that fit, up to `most` of each tenant, of which `in_all` are looked at: what one tenant asks for never

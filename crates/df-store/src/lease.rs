@@ -3,7 +3,8 @@
 
 use df_contract::lease::{HeldLease, MAX_EVIDENCE, MAX_PROGRESS_BYTES, ProgressLine, SESSION_TTL};
 use df_contract::{
-    Digest, DurationMs, EventKind, JobEventView, JobId, Role, SessionId, TaskSlug, TaskState, Timestamp,
+    CommandId, Digest, DurationMs, EventKind, JobEventView, JobId, Role, SessionId, TaskSlug, TaskState,
+    Timestamp,
 };
 use df_control_machine::{Actor, Command, CommandBody, Rejection, ReturnCause};
 
@@ -210,25 +211,16 @@ pub(crate) fn reap(tx: &mut Tx<'_>, request: &ReapRequest) -> Kept<Reaped> {
             tracing::warn!(session = %session.id, "the clock went back; the session ends as if its heartbeat came now");
         }
     }
-    for (lease, id) in tx.rows.leases_ended(request.now, stalled, limit)?.into_iter().zip(&request.mints) {
+    let mut mints = request.mints.iter();
+    for (lease, id) in tx.rows.leases_ended(request.now, stalled, limit)?.into_iter().zip(mints.by_ref()) {
         let (cause, detail) = why_ended(tx, &lease, request.now)?;
-        let (job, slug, epoch) = (lease.job, lease.slug, lease.epoch);
-        if readable(tx, job)?.is_none() {
-            continue;
-        }
-        let command = Command {
-            id: *id,
-            job,
-            actor: Actor { name: "reaper".to_owned(), role: Role::Governance },
-            at: request.now,
-            body: CommandBody::Return { slug: slug.clone(), epoch, cause, detail: detail.to_owned() },
-        };
-        match apply(tx, &command)? {
-            Ok(_) => reaped.returned.push((job, slug, epoch, detail.to_owned())),
-            Err(refused) => {
-                tracing::warn!(%job, task = %slug, epoch, error = %refused, "an ended lease cannot be given back");
-            }
-        }
+        take_back(tx, request.now, *id, (lease.job, lease.slug, lease.epoch), (cause, detail), &mut reaped)?;
+    }
+    for (job, slug) in tx.rows.leases_of_disabled()? {
+        let Some(epoch) = held_for_disabled(tx, job, &slug)? else { continue };
+        let Some(id) = mints.next() else { break };
+        let why = (ReturnCause::AgentDisabled, "the agent that worked on it was disabled");
+        take_back(tx, request.now, *id, (job, slug, epoch), why, &mut reaped)?;
     }
     for session in tx.rows.sessions()? {
         if session.expires_at <= request.now && tx.rows.leases_held(session.id)? == 0 {
@@ -237,6 +229,45 @@ pub(crate) fn reap(tx: &mut Tx<'_>, request: &ReapRequest) -> Kept<Reaped> {
         }
     }
     Ok(reaped)
+}
+
+fn take_back(
+    tx: &mut Tx<'_>,
+    now: Timestamp,
+    id: CommandId,
+    (job, slug, epoch): (JobId, TaskSlug, u64),
+    (cause, detail): (ReturnCause, &str),
+    reaped: &mut Reaped,
+) -> Kept<()> {
+    if readable(tx, job)?.is_none() {
+        return Ok(());
+    }
+    let command = Command {
+        id,
+        job,
+        actor: Actor { name: "reaper".to_owned(), role: Role::Governance },
+        at: now,
+        body: CommandBody::Return { slug: slug.clone(), epoch, cause, detail: detail.to_owned() },
+    };
+    match apply(tx, &command)? {
+        Ok(_) => reaped.returned.push((job, slug, epoch, detail.to_owned())),
+        Err(refused) => {
+            tracing::warn!(%job, task = %slug, epoch, error = %refused, "an ended lease cannot be given back");
+        }
+    }
+    Ok(())
+}
+
+/// The epoch under which a task is held for a version that is disabled; nothing when it is another version's.
+fn held_for_disabled(tx: &mut Tx<'_>, job: JobId, slug: &TaskSlug) -> Kept<Option<u64>> {
+    let Some(row) = readable(tx, job)? else { return Ok(None) };
+    let record = &row.record;
+    let held = record.tasks.get(slug).filter(|task| task.state == TaskState::Leased);
+    let Some((task, agent)) = held.and_then(|task| Some((task, record.agent_of(task)?))) else {
+        return Ok(None);
+    };
+    let off = tx.rows.agent_is_off(&record.tenant, &agent.name, &agent.digest)?;
+    Ok(off.then_some(task.epoch))
 }
 
 fn why_ended(tx: &Tx<'_>, lease: &LeaseRow, now: Timestamp) -> Kept<(ReturnCause, &'static str)> {

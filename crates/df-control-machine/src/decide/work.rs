@@ -97,7 +97,7 @@ pub(super) fn give_back(
     fence(draft, slug, epoch)?;
     match cause {
         ReturnCause::SessionEnded | ReturnCause::NotMade => failing::lost(draft, slug, detail),
-        ReturnCause::Drained => draft.task(slug, TaskEvent::Returned, detail),
+        ReturnCause::Drained | ReturnCause::AgentDisabled => draft.task(slug, TaskEvent::Returned, detail),
         ReturnCause::Deadline => {
             failing::failed(draft, slug, FailureKind::LimitReached, detail, seed_of(command))
         }

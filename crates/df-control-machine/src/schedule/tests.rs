@@ -28,7 +28,7 @@ fn anyone() -> Worker {
 
 fn needs(kind: LeaseKind) -> Needs {
     let agent = Runner::builtin(Role::Backend).filter(|_| kind == LeaseKind::Agent);
-    Needs { kind, runner: agent, labels: BTreeSet::new(), min_tier: None }
+    Needs { kind, runner: agent, version: None, labels: BTreeSet::new(), min_tier: None }
 }
 
 fn candidate(of: usize, number: u64) -> Candidate {

@@ -25,6 +25,7 @@ pub(crate) enum Fate {
 const CAUSES: &[ReturnCause] = &[
     ReturnCause::SessionEnded,
     ReturnCause::Drained,
+    ReturnCause::AgentDisabled,
     ReturnCause::NotMade,
     ReturnCause::Deadline,
     ReturnCause::Stalled,

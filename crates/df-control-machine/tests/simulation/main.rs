@@ -91,6 +91,7 @@ fn expected() -> impl Iterator<Item = String> {
         "priority_changed",
         "probe",
         "replanned",
+        "return AgentDisabled",
         "return Deadline",
         "return Drained",
         "return NotMade",

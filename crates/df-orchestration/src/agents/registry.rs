@@ -154,7 +154,8 @@ impl Orchestrator {
         Ok(AgentView { agent, versions: versions.into_iter().map(version).collect(), pin })
     }
 
-    /// Enables or disables one version, or every one. Running attempts go on; no further one begins.
+    /// Enables or disables one version, or every one. Once it is written no attempt begins with a disabled one, and those
+    /// that run are ended: their leases and grants are gone, and their tasks wait.
     pub async fn agent_switch(
         &self,
         caller: &Caller,
@@ -165,6 +166,10 @@ impl Orchestrator {
         let actor = self.registry_actor(caller);
         self.inner.store.agent_switch(row.of(), digest, enabled, actor).await??;
         tracing::info!(agent = %row.of(), enabled, by = caller.identity, "agent switched");
+        if !enabled && let Err(error) = self.reap().await {
+            // It is disabled all the same; the next round of the reconciler ends what runs.
+            tracing::warn!(agent = %row.of(), error = %error, "attempts of a disabled agent could not be ended yet");
+        }
         Ok(())
     }
 

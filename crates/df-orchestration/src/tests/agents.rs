@@ -4,6 +4,7 @@ use df_contract::agent::api::AgentRegister;
 use df_contract::agent::{AgentManifest, Registration, sign};
 use df_contract::lease::Work;
 use df_contract::{AgentName, AgentTask, Digest, JobId, JobSpec, JobState};
+use df_control_machine::Effect;
 use serde_json::{Value, json};
 
 use super::*;
@@ -153,7 +154,7 @@ async fn submissions_that_name_what_there_is_not_are_refused() {
 }
 
 #[tokio::test]
-async fn an_agent_that_was_disabled_meanwhile_gets_no_plan_and_no_task() {
+async fn an_agent_that_was_disabled_meanwhile_gets_no_plan_and_its_tasks_wait() {
     let orchestrator = made_here();
     register(&orchestrator, "docs-writer", "registered-agent", "one").await;
     let switch = async |on| {
@@ -202,10 +203,62 @@ async fn an_agent_that_was_disabled_meanwhile_gets_no_plan_and_no_task() {
     switch(false).await;
     assert!(claim().await.is_empty(), "no worker is given the task");
     orchestrator.sweep().await;
-    let failed = record(&orchestrator, after).await;
-    assert_eq!(failed.state, JobState::Failed);
-    let cause = failed.cause.unwrap();
-    assert!(cause.contains("guide") && cause.contains("`docs-writer` is disabled"), "{cause}");
+    let waits = record(&orchestrator, after).await;
+    assert_eq!(waits.state, JobState::InProgress, "the job waits, and does not fail");
+    let told = orchestrator.waiting(&waits).await.unwrap().remove(&"guide".parse().unwrap()).unwrap();
+    assert!(told.detail.contains("`docs-writer` is disabled"), "{told:?}");
+    switch(true).await;
+    assert_eq!(prompt(&claim().await.remove(0)), Some("one"));
+}
+
+#[tokio::test]
+async fn disabling_an_agent_ends_what_it_runs_and_nothing_else() {
+    let orchestrator = made_here();
+    let one = register(&orchestrator, "docs-writer", "registered-agent", "one").await;
+    register(&orchestrator, "other", "registered-agent", "other").await;
+    let stranger = Caller { identity: "eve".to_owned(), tenant: "evil".parse().unwrap(), ..alice() };
+    let ask = signed(&manifest("docs-writer", "registered-agent", "theirs"), Some("evil"), &[3; 32], 1);
+    orchestrator.agent_register(&stranger, AgentScope::Tenant, ask).await.unwrap();
+
+    let job_of = read_in(&orchestrator, job(writer(), json!({}))).await;
+    let lease = claimed(&orchestrator).await;
+    let beside = read_in(&orchestrator, job(json!({"agent": "other"}), json!({}))).await;
+    let other = claimed(&orchestrator).await;
+    register(&orchestrator, "docs-writer", "registered-agent", "two").await;
+    let newer = read_in(&orchestrator, job(writer(), json!({}))).await;
+    let third = claimed(&orchestrator).await;
+
+    let theirs = orchestrator.agent_for(&stranger.tenant, &name("docs-writer")).await.unwrap();
+    orchestrator.agent_switch(&stranger, &theirs, None, false).await.unwrap();
+    let mine = row(&orchestrator, "docs-writer").await;
+    orchestrator.held(&lease.token.0).await.unwrap();
+    orchestrator.agent_switch(&alice(), &mine, Some(one), false).await.unwrap();
+
+    let ended = orchestrator.held(&lease.token.0).await.unwrap_err();
+    assert_eq!(ended.code().code(), "stale_lease");
+    for (held, of) in [(&other, beside), (&third, newer)] {
+        assert_eq!(
+            orchestrator.held(&held.token.0).await.unwrap().1.id,
+            of,
+            "another agent, another version"
+        );
+    }
+    let waits = record(&orchestrator, job_of).await;
+    let task = &waits.tasks[&lease.slug];
+    assert_eq!((task.state, task.failures.len(), task.lost_leases), (df_contract::TaskState::Ready, 0, 0));
+    assert!(task.epoch > lease.epoch);
+    let audit = orchestrator.store().audit(job_of).await.unwrap();
+    let told = |what: &str| audit.iter().any(|record| record.body.to_string().contains(what));
+    assert!(told("the agent that worked on it was disabled"), "the record says why");
+    let effects = orchestrator.store().outbox_due(64).await.unwrap();
+    let revokes = |effect: &Effect| matches!(effect, Effect::RevokeGrants { slug, epoch } if *slug == lease.slug && *epoch >= lease.epoch);
+    let revoked = effects.iter().any(|row| row.job == job_of && revokes(&row.effect));
+    assert!(revoked, "its grant is withdrawn: {effects:?}");
+    let told = orchestrator.waiting(&waits).await.unwrap().remove(&lease.slug).unwrap();
+    assert_eq!(told.kind, df_contract::api::WaitingKind::Agent, "{told:?}");
+    assert!(orchestrator.agent_switch(&alice(), &mine, None, true).await.is_ok());
+    let again = claimed(&orchestrator).await;
+    assert_eq!((again.job, prompt(&again)), (job_of, Some("one")));
 }
 
 #[tokio::test]

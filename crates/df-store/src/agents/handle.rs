@@ -82,6 +82,16 @@ impl Store {
         self.read(move |rows| rows.agent_version(&of, &digest)).await
     }
 
+    /// Whether a version that `tenant` means is there and disabled.
+    pub async fn agent_is_off(
+        &self,
+        tenant: TenantId,
+        name: AgentName,
+        digest: Digest,
+    ) -> Result<bool, StoreError> {
+        self.read(move |rows| rows.agent_is_off(&tenant, &name, &digest)).await
+    }
+
     /// Newest first.
     pub async fn agent_versions(&self, of: AgentRef) -> Result<Vec<RegisteredAgent>, StoreError> {
         self.read(move |rows| rows.agent_versions(&of)).await

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use df_contract::agent::AgentRef;
-use df_contract::{AgentName, Digest, RegisteredAgent, TenantId};
+use df_contract::{AgentName, Digest, JobId, RegisteredAgent, TaskSlug, TaskState, TenantId};
 use df_control_audit::RegistryRecord;
 
 use super::{Memory, put_back};
@@ -46,6 +46,31 @@ impl AgentRows for Memory {
     fn agent_version(&self, of: &AgentRef, digest: &Digest) -> Kept<Option<RegisteredAgent>> {
         let key = |number| (of.clone(), digest.clone(), number);
         Ok(self.agents.versions.range(key(0)..=key(u64::MAX)).next_back().map(|(_, version)| version.clone()))
+    }
+
+    fn agent_is_off(&self, tenant: &TenantId, name: &AgentName, digest: &Digest) -> Kept<bool> {
+        let off = |own: Option<&TenantId>| -> Kept<bool> {
+            let of = AgentRef { tenant: own.cloned(), name: name.clone() };
+            Ok(self.agent_version(&of, digest)?.is_some_and(|version| !version.enabled))
+        };
+        Ok(off(Some(tenant))? || off(None)?)
+    }
+
+    fn leases_of_disabled(&self) -> Kept<Vec<(JobId, TaskSlug)>> {
+        let some_off = |tenant: &TenantId, name: &AgentName| {
+            let off = self.agents.versions.iter().filter(|(_, version)| !version.enabled);
+            off.into_iter()
+                .any(|((of, _, _), _)| of.name == *name && of.tenant.as_ref().is_none_or(|own| own == tenant))
+        };
+        let mut found = Vec::new();
+        for job in self.jobs.values() {
+            let record = &job.row.record;
+            let held = record.tasks.values().filter(|task| task.state == TaskState::Leased);
+            let of =
+                held.filter(|task| record.agent_of(task).is_some_and(|a| some_off(&record.tenant, &a.name)));
+            found.extend(of.map(|task| (record.id, task.slug.clone())));
+        }
+        Ok(found)
     }
 
     fn agent_versions(&self, of: &AgentRef) -> Kept<Vec<RegisteredAgent>> {

@@ -1,7 +1,7 @@
 //! The statements of the registry of agents.
 
 use df_contract::agent::AgentRef;
-use df_contract::{AgentName, Digest, RegisteredAgent, TenantId};
+use df_contract::{AgentName, Digest, JobId, RegisteredAgent, TaskSlug, TenantId};
 use df_control_audit::{ExportLine, RegistryRecord};
 use rusqlite::{Row, params};
 
@@ -74,6 +74,23 @@ impl AgentRows for Sqlite {
              ORDER BY number DESC LIMIT 1";
         let key = [tenant(of.tenant.as_ref()), of.name.as_str(), digest.as_str()];
         self.one("looking for a version", sql, key, version)
+    }
+
+    fn agent_is_off(&self, own: &TenantId, name: &AgentName, digest: &Digest) -> Kept<bool> {
+        let sql = "SELECT 1 FROM agent_versions
+             WHERE enabled = 0 AND name = ?1 AND tenant IN ('', ?2) AND digest = ?3 LIMIT 1";
+        let key = [name.as_str(), own.as_str(), digest.as_str()];
+        Ok(self.one("looking for a disabled version", sql, key, |_| Ok(()))?.is_some())
+    }
+
+    fn leases_of_disabled(&self) -> Kept<Vec<(JobId, TaskSlug)>> {
+        let sql = "SELECT t.job, t.slug FROM tasks t WHERE t.state = 'LEASED' AND t.agent IS NOT NULL
+               AND EXISTS (SELECT 1 FROM agent_versions v
+                           WHERE v.enabled = 0 AND v.name = t.agent AND v.tenant IN ('', t.tenant))
+             ORDER BY t.job, t.slug";
+        self.many("looking for leases of disabled agents", sql, [], |row| {
+            Ok((parsed(row, 0)?, parsed(row, 1)?))
+        })
     }
 
     fn agent_versions(&self, of: &AgentRef) -> Kept<Vec<RegisteredAgent>> {

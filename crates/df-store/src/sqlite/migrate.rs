@@ -29,8 +29,8 @@ fn found(connection: &Connection) -> Kept<u32> {
     connection.query_row(sql, [], |row| row.get(0)).map_err(failed("reading the schema's version"))
 }
 
-/// The step from which on tasks stand in queues.
-const PLACED: u32 = 5;
+/// The step from which on tasks stand in the queues of now, which name the version of their agent.
+const PLACED: u32 = 8;
 
 /// Brings the schema up to date, all steps in one transaction. Refuses a newer one untouched.
 pub(super) fn run(engine: &Sqlite) -> Kept<()> {
