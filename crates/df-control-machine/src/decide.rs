@@ -1,6 +1,8 @@
 //! From a record and a command to the next record: the only place that changes a job.
 
 mod agents;
+#[cfg(test)]
+mod cost;
 mod failing;
 mod governing;
 mod planning;
@@ -319,18 +321,35 @@ impl Draft {
         Rejection::NotNow { command, state: self.record.state, why }
     }
 
+    /// The first wave of which something has not ended; 0 when there is none.
+    fn open_wave(&self) -> u32 {
+        self.record.tasks.census().open_wave.unwrap_or(0)
+    }
+
     /// Makes ready every pending task whose dependencies have all succeeded and before whose wave all has ended.
     fn unblock(&mut self) -> Result<(), Rejection> {
-        let tasks = &self.record.tasks;
-        let open = tasks.values().filter(|t| t.wave > 0 && !task::is_ended(t.state));
-        let wave = open.map(|t| t.wave).min().unwrap_or(0);
-        let done = |slug: &TaskSlug| tasks.get(slug).is_some_and(|t| t.state == TaskState::Succeeded);
-        let ready: Vec<TaskSlug> = tasks
-            .values()
-            .filter(|t| t.state == TaskState::Pending && t.wave <= wave && t.depends_on.iter().all(done))
-            .map(|t| t.slug.clone())
-            .collect();
+        let wave = self.open_wave();
+        let waiting = self.record.tasks.pending(wave);
+        let ready: Vec<TaskSlug> = waiting.filter(|t| self.is_free(t)).map(|t| t.slug.clone()).collect();
         ready.iter().try_for_each(|slug| self.task(slug, TaskEvent::Unblocked, ""))
+    }
+
+    /// [`Self::unblock`] after nothing but `ended` and what depends on it has ended: while the wave is still the one it
+    /// was `before`, no other tasks can have become free.
+    fn unblock_after(&mut self, ended: &TaskSlug, before: u32) -> Result<(), Rejection> {
+        let wave = self.open_wave();
+        if wave != before {
+            return self.unblock();
+        }
+        let waiting = self.record.tasks.dependents(ended).filter(|t| t.wave <= wave && self.is_free(t));
+        let ready: Vec<TaskSlug> = waiting.map(|t| t.slug.clone()).collect();
+        ready.iter().try_for_each(|slug| self.task(slug, TaskEvent::Unblocked, ""))
+    }
+
+    /// Whether it waits for no other task any more, its wave apart.
+    fn is_free(&self, task: &TaskRecord) -> bool {
+        let done = |slug| self.record.tasks.get(slug).is_some_and(|t| t.state == TaskState::Succeeded);
+        task.state == TaskState::Pending && task.depends_on.iter().all(done)
     }
 
     /// Ends every task that has not ended.

@@ -70,16 +70,21 @@ fn ends(record: &JobRecord, found: &mut Vec<String>) {
     }
 }
 
-/// The job branch holds exactly the merges that are listed, and its head is the last of them.
+/// The job branch holds exactly the merges that are numbered, from 1 without gaps, and its head is the last of them.
 fn branch(record: &JobRecord, found: &mut Vec<String>) {
     let stands = |t: &&TaskRecord| t.kind == LeaseKind::Integrate && t.state == TaskState::Succeeded;
     let merged: BTreeSet<_> =
         record.tasks.values().filter(stands).filter_map(|t| Some(&t.plan_task.as_ref()?.slug)).collect();
-    let listed: BTreeSet<_> = record.integrated.iter().collect();
-    if merged != listed || listed.len() != record.integrated.len() {
-        found.push(format!("merges of {merged:?} stand, but {:?} are listed", record.integrated));
+    let integrated = record.integrated();
+    let listed: BTreeSet<_> = integrated.iter().collect();
+    if merged != listed || listed.len() != integrated.len() {
+        found.push(format!("merges of {merged:?} stand, but {integrated:?} are numbered"));
     }
-    let tip = match record.integrated.last() {
+    let numbers: BTreeSet<u32> = record.tasks.values().filter_map(|t| t.merge_number).collect();
+    if !numbers.iter().copied().eq((1..).take(integrated.len())) {
+        found.push(format!("the merges have the numbers {numbers:?}"));
+    }
+    let tip = match integrated.last() {
         Some(last) => record.merge_of(last).and_then(|merge| merge.output.tree.as_ref()),
         None => record.base.as_ref(),
     };
@@ -93,7 +98,16 @@ fn order(record: &JobRecord, found: &mut Vec<String>) {
     let open = |t: &&TaskRecord| t.wave > 0 && !is_ended(t.state);
     let wave = record.tasks.values().filter(open).map(|t| t.wave).min().unwrap_or(u32::MAX);
     let succeeded = |slug| record.tasks.get(slug).is_some_and(|t| t.state == TaskState::Succeeded);
+    if !record.tasks.is_sound() {
+        found.push("what is kept beside the tasks is not what they say".to_owned());
+    }
     for task in record.tasks.values() {
+        // When a task has failed for good, the rest waits for the job to end or to be planned anew.
+        let goes_on = record.state == JobState::InProgress && record.tasks.census().failed == 0;
+        let waits = task.state == TaskState::Pending && task.wave <= wave;
+        if goes_on && waits && task.depends_on.iter().all(succeeded) {
+            found.push(format!("task {} waits for nothing", task.slug));
+        }
         let runs = matches!(task.state, TaskState::Ready | TaskState::Leased);
         if runs && task.wave > wave {
             found.push(format!("task {} of wave {} runs in wave {wave}", task.slug, task.wave));

@@ -40,18 +40,9 @@ pub struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Looks once at every task.
     pub fn of(record: &'a JobRecord) -> Self {
-        let merges = || record.tasks.values().filter(|task| task.kind == LeaseKind::Integrate);
-        let busy = merges().any(|task| task.state == TaskState::Leased);
-        let ready = merges().filter(|task| !busy && task.state == TaskState::Ready);
-        let next = ready.min_by_key(|task| (task.not_before, std::cmp::Reverse(task.rank), &task.slug));
-        Self { record, merge: next.map(|task| &task.slug) }
-    }
-
-    /// For tasks that are no merges: no task is looked at.
-    pub fn without_merges(record: &'a JobRecord) -> Self {
-        Self { record, merge: None }
+        let busy = record.tasks.census().merges.leased > 0;
+        Self { record, merge: record.tasks.next_merge().filter(|_| !busy) }
     }
 
     pub fn state(&self) -> JobState {

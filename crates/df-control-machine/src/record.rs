@@ -54,9 +54,6 @@ pub struct JobRecord {
     pub delivery_approved: bool,
     pub spend: Spend,
     pub artefacts: BTreeMap<String, Digest>,
-    /// Plan tasks whose changes are in the job branch, in the order of their merges.
-    #[serde(default)]
-    pub integrated: Vec<TaskSlug>,
     /// What people have said to the running job, oldest first.
     #[serde(default)]
     pub messages: Vec<Message>,
@@ -198,6 +195,9 @@ pub struct TaskRecord {
     pub tolerated: bool,
     /// integrate: the task whose change is merged.
     pub merges: Option<TaskSlug>,
+    /// integrate: which merge it was of those that are in the job branch, counted from 1.
+    #[serde(default)]
+    pub merge_number: Option<u32>,
     /// deliver: the target.
     pub target: Option<String>,
     /// Attempts that were claimed.
@@ -258,7 +258,7 @@ impl JobRecord {
 
     /// The first task that failed for good and that the job cannot do without: the root cause of a failed job.
     pub fn failed_task(&self) -> Option<&TaskRecord> {
-        self.tasks.values().find(|t| t.state == TaskState::Failed && !t.tolerated)
+        self.tasks.failed().next()
     }
 
     /// The registered agent that is to do `task`; absent = the built-in one of its role. What resolves a conflict of a
@@ -318,6 +318,20 @@ impl JobRecord {
         self.merge_of(of).is_some_and(|t| t.state == TaskState::Succeeded)
     }
 
+    /// Plan tasks whose changes are in the job branch, in the order of their merges. Looks at every merge.
+    pub fn merged_tasks(&self) -> Vec<&PlanTask> {
+        let merges = self.tasks.of_kind(LeaseKind::Integrate);
+        let mut merged: Vec<(u32, &PlanTask)> =
+            merges.filter_map(|t| t.merge_number.zip(t.plan_task.as_ref())).collect();
+        merged.sort_unstable_by_key(|(number, _)| *number);
+        merged.into_iter().map(|(_, task)| task).collect()
+    }
+
+    /// The slugs of [`Self::merged_tasks`].
+    pub fn integrated(&self) -> Vec<TaskSlug> {
+        self.merged_tasks().into_iter().map(|task| task.slug.clone()).collect()
+    }
+
     /// Whether nothing comes of `task` any more: its change will not be merged.
     pub fn is_dropped(&self, task: &TaskRecord) -> bool {
         let merge = task.plan_task.as_ref().and_then(|p| self.merge_of(&p.slug));
@@ -331,15 +345,8 @@ impl JobRecord {
 
     /// How the merges stand.
     pub fn integration(&self) -> Integration {
-        let (mut open, mut done, mut lost) = (false, false, false);
-        for task in self.tasks.values().filter(|t| t.kind == LeaseKind::Integrate) {
-            match task.state {
-                TaskState::Pending | TaskState::Ready | TaskState::Leased => open = true,
-                TaskState::Succeeded => done = true,
-                TaskState::Failed | TaskState::Cancelled | TaskState::Skipped => lost = true,
-            }
-        }
-        match (open, done, lost) {
+        let merges = &self.tasks.census().merges;
+        match (merges.open > 0, merges.succeeded > 0, merges.lost > 0) {
             (true, _, _) | (false, false, false) => Integration::Open,
             (false, true, _) => Integration::Done,
             (false, false, true) => Integration::Empty,
@@ -348,7 +355,7 @@ impl JobRecord {
 
     /// Whether every task of this kind has succeeded, and there is at least one.
     pub fn all_succeeded(&self, kind: LeaseKind) -> bool {
-        let mut of_kind = self.tasks.values().filter(|t| t.kind == kind).peekable();
+        let mut of_kind = self.tasks.of_kind(kind).peekable();
         of_kind.peek().is_some() && of_kind.all(|t| t.state == TaskState::Succeeded)
     }
 }
@@ -380,6 +387,7 @@ impl TaskRecord {
             messages: Vec::new(),
             tolerated: false,
             merges: None,
+            merge_number: None,
             target: None,
             attempts: 0,
             failures: Vec::new(),

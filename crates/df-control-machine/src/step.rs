@@ -1,7 +1,7 @@
 //! What a job needs next from the control plane, read off its record alone. Because it takes no other input, a
 //! restarted daemon brings every job forward by asking this for each.
 
-use df_contract::{JobState, LeaseKind, OnFailure, TaskState, Timestamp};
+use df_contract::{JobState, LeaseKind, OnFailure, Timestamp};
 
 use crate::record::{Integration, JobRecord};
 
@@ -80,7 +80,7 @@ pub fn next_step(record: &JobRecord, now: Timestamp) -> Step {
 /// What a task that failed for good, and that the job does not go on without, leads to.
 fn after_failure(record: &JobRecord) -> Option<Step> {
     let mut step = None;
-    for task in record.tasks.values().filter(|t| t.state == TaskState::Failed && !t.tolerated) {
+    for task in record.tasks.failed() {
         match record.on_failure_of(task) {
             OnFailure::Replan if record.state == JobState::InProgress => step = Some(Step::Replan),
             OnFailure::Replan | OnFailure::Fail | OnFailure::Skip => return Some(Step::FailForTask),
@@ -90,7 +90,7 @@ fn after_failure(record: &JobRecord) -> Option<Step> {
 }
 
 fn deployable(record: &JobRecord) -> Step {
-    let begun = record.tasks.values().any(|t| t.kind == LeaseKind::Deliver);
+    let begun = record.tasks.census().has(LeaseKind::Deliver);
     let wants_approval = record.decision.as_ref().is_some_and(|d| d.obligations.approve_delivery);
     if begun {
         if record.all_succeeded(LeaseKind::Deliver) { Step::Complete } else { Step::Wait }

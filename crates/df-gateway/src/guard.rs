@@ -220,7 +220,7 @@ async fn admit_lease(
     }
     if must == Held::Now {
         let (held, record) = orchestrator.held(&token.0).await?;
-        request.extensions_mut().insert(LeasePass { held, record: Arc::new(record) });
+        request.extensions_mut().insert(LeasePass { held, record });
     }
     request.extensions_mut().insert(token);
     Ok(())

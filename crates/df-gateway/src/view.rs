@@ -25,7 +25,7 @@ pub fn job_view(record: &JobRecord) -> JobView {
         caps: record.caps().map(caps_view),
         budget_request: record.budget_request.as_ref().map(budget_view),
         messages: record.messages.iter().map(message_view).collect(),
-        integrated: record.integrated.clone(),
+        integrated: record.integrated(),
         replans: record.replans,
         root_cause: record.root_cause.as_ref().map(cause_view),
         tasks: record.tasks.values().map(task_view).collect(),

@@ -1,5 +1,7 @@
 //! Brings one job as far forward as the control plane can without workers, people or time.
 
+use std::sync::Arc;
+
 use df_contract::api::GateView;
 use df_contract::decision::{ApprovalRule, Decision, Reason, Verdict};
 use df_contract::{JobId, Plan, Role};
@@ -23,7 +25,7 @@ impl Orchestrator {
     pub async fn advance(&self, id: JobId) -> Result<usize, OrchestrationError> {
         let mut taken = 0;
         for _ in 0..MAX_STEPS {
-            let record = self.job(id).await?;
+            let record = self.job_at_hand(id).await?;
             let step = next_step(&record, self.inner.env.now());
             if step == Step::Wait {
                 return Ok(taken);
@@ -39,7 +41,7 @@ impl Orchestrator {
             let roster = self.roster_for(step, &record).await?;
             let body = match roster.assignment(step, &record) {
                 Some(assignment) => assignment,
-                None => self.judged(step, &record, roster).await?,
+                None => self.judged(step, record.clone(), roster).await?,
             };
             let governs = matches!(step, Step::Decide | Step::JudgePlan | Step::JudgeOutput);
             let actor = if governs { self.governance() } else { self.daemon() };
@@ -50,7 +52,7 @@ impl Orchestrator {
                 // Somebody else moved the job between the read and the command: look again.
                 Err(OrchestrationError::Rejected(r)) => {
                     tracing::debug!(job = %id, reason = %r, "step was overtaken");
-                    if self.job(id).await?.version == record.version {
+                    if self.job_at_hand(id).await?.version == record.version {
                         return Err(OrchestrationError::Rejected(r));
                     }
                 }
@@ -64,10 +66,10 @@ impl Orchestrator {
     async fn judged(
         &self,
         step: Step,
-        record: &JobRecord,
+        record: Arc<JobRecord>,
         roster: Roster,
     ) -> Result<CommandBody, OrchestrationError> {
-        let (this, record) = (self.clone(), record.clone());
+        let this = self.clone();
         let judged = tokio::task::spawn_blocking(move || this.command_for(step, &record, &roster)).await;
         judged.unwrap_or(Err(OrchestrationError::Incomplete("a judgement comes to an end")))
     }
@@ -131,7 +133,7 @@ fn judge_plan(
     roster: &Roster,
 ) -> Result<(Verdict, Vec<Reason>), OrchestrationError> {
     let decision = record.decision.as_ref().ok_or(OrchestrationError::Incomplete("a plan has a decision"))?;
-    let finished = record.integrated.iter().cloned().collect();
+    let finished = record.integrated().into_iter().collect();
     let caps = record.caps().ok_or(OrchestrationError::Incomplete("a decided job has caps"))?;
     let judged = governance::gate_plan(&governance::PlanCase {
         plan,

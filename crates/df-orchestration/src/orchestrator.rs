@@ -87,6 +87,12 @@ impl Orchestrator {
         Ok(found.ok_or(df_control_machine::Rejection::JobUnknown)?)
     }
 
+    /// A job that is at work, or `JobUnknown`: see [`Store::job_at_hand`].
+    pub(crate) async fn job_at_hand(&self, id: JobId) -> Result<Arc<JobRecord>, OrchestrationError> {
+        let found = self.inner.store.job_at_hand(id).await?;
+        Ok(found.ok_or(df_control_machine::Rejection::JobUnknown)?)
+    }
+
     /// Commits one command.
     pub(crate) async fn send(
         &self,

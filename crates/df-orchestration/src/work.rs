@@ -41,10 +41,7 @@ pub fn work_of(
                 protected_paths: protected_paths(record),
                 role: plan.role,
                 checks: plan.checks.clone(),
-                rechecks: rechecks(
-                    record.integrated.iter().rev().filter_map(|of| record.tasks.get(of)?.plan_task.as_ref()),
-                    plan,
-                ),
+                rechecks: rechecks(record.merged_tasks().into_iter().rev(), plan),
             }
         }
         LeaseKind::Validate => Work::Validate {

@@ -186,7 +186,7 @@ impl Orchestrator {
             self.inner.store.session_heartbeat(session, self.inner.env.now(), beat.held.clone()).await?;
         let mut grants = BTreeMap::new();
         for held in beat.held.iter().filter(|h| !lost.contains(h)) {
-            let record = self.job(held.job).await?;
+            let record = self.job_at_hand(held.job).await?;
             let Some(task) = record.tasks.get(&held.slug) else { continue };
             match self.grant_for(&record, task) {
                 Ok(Some(grant)) => {
@@ -244,9 +244,9 @@ impl Orchestrator {
     }
 
     /// The lease behind a token, if it is still held.
-    pub async fn held(&self, token: &str) -> Result<(HeldLease, JobRecord), OrchestrationError> {
+    pub async fn held(&self, token: &str) -> Result<(HeldLease, Arc<JobRecord>), OrchestrationError> {
         let held = self.inner.tokens.verify(token)?;
-        let record = self.job(held.job).await?;
+        let record = self.job_at_hand(held.job).await?;
         let task = record.tasks.get(&held.slug).ok_or_else(|| Rejection::TaskUnknown(held.slug.clone()))?;
         if task.state == TaskState::Leased && task.epoch == held.epoch {
             return Ok((held, record));

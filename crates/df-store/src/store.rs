@@ -124,6 +124,12 @@ impl Store {
         self.read(move |rows| Ok(rows.job(id)?.map(|row| Arc::unwrap_or_clone(row.record)))).await
     }
 
+    /// [`Store::job`] from what the writer has at hand: reads nothing for a job that was touched lately, however many
+    /// tasks it has. Waits for the writes that are ahead of it, so it is for those who would write next.
+    pub async fn job_at_hand(&self, id: JobId) -> Result<Option<Arc<JobRecord>>, StoreError> {
+        self.owner.call(move |tx| Ok(tx.job(id)?.map(|row| row.record))).await
+    }
+
     /// Newest first; `after` is the last job of the page before.
     pub async fn job_list(&self, filter: JobFilter) -> Result<Vec<JobSummary>, StoreError> {
         self.read(move |rows| rows.job_list(&filter)).await

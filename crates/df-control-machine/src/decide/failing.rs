@@ -1,7 +1,5 @@
 //! What becomes of a failure: another attempt, a conflict to resolve, or the end of the task and of what builds on it.
 
-use std::collections::BTreeMap;
-
 use df_contract::access::role_may_claim;
 use df_contract::api::FailureView;
 use df_contract::plan::patterns_may_clash;
@@ -35,8 +33,10 @@ pub(super) fn failed(
     seed: u64,
 ) -> Result<(), Rejection> {
     // Before the decision there is no budget to wait for: whoever reports this then has failed.
-    let of_job = !is_of_its_share(&draft.record, slug, detail);
-    if kind == FailureKind::BudgetExhausted && of_job && job::is_working(draft.record.state) {
+    if kind == FailureKind::BudgetExhausted
+        && job::is_working(draft.record.state)
+        && !is_of_its_share(&draft.record, slug, detail)
+    {
         draft.task(slug, TaskEvent::Returned, detail)?;
         return governing::pause(draft, &format!("{OUT_OF_BUDGET}: {detail}"));
     }
@@ -107,8 +107,10 @@ fn resolve(draft: &mut Draft, merge: &TaskSlug, of: &TaskSlug, detail: &str) -> 
     let mut task = tasks::resolve(number, &plan_task, paths, conflict)?;
     (task.wave, task.rank) = (wave, rank);
     draft.task(merge, TaskEvent::Requeued, &format!("{}: {detail}", kind.as_str()))?;
+    let mut on = draft.task_ref(merge)?.depends_on.clone();
+    on.insert(task.slug.clone());
+    draft.record.tasks.depend(merge, on);
     if let Some(waiting) = draft.record.tasks.get_mut(merge) {
-        waiting.depends_on.insert(task.slug.clone());
         waiting.merges = Some(task.slug.clone());
     }
     draft.create(task)
@@ -121,14 +123,15 @@ fn paths_of_both(record: &JobRecord, change: &TaskRecord, ancestor: &TreeRef) ->
     let Some(own) = &change.plan_task else { return Vec::new() };
     let began =
         |slug: &TaskSlug| record.merge_of(slug).is_some_and(|m| m.output.tree.as_ref() == Some(ancestor));
-    let since = record.integrated.iter().rposition(began).map_or(0, |at| at + 1);
+    let integrated = record.integrated();
+    let since = integrated.iter().rposition(began).map_or(0, |at| at + 1);
     let merged = |slug: &TaskSlug| {
         let of = record.merge_of(slug).and_then(|merge| merge.merges.as_ref())?;
         record.tasks.get(of).and_then(|task| task.plan_task.as_ref())
     };
     let clashes =
         |other: &&PlanTask| own.paths.iter().any(|a| other.paths.iter().any(|b| patterns_may_clash(a, b)));
-    let others = record.integrated[since..].iter().filter_map(merged).filter(clashes);
+    let others = integrated[since..].iter().filter_map(merged).filter(clashes);
     let mut paths = own.paths.clone();
     for path in others.flat_map(|other| &other.paths) {
         if role_may_claim(own.role, path) && !paths.contains(path) {
@@ -138,9 +141,10 @@ fn paths_of_both(record: &JobRecord, change: &TaskRecord, ancestor: &TreeRef) ->
     paths
 }
 
+/// How many conflicts of a change have had tasks: they are numbered without gaps.
 fn resolves_of(record: &JobRecord, of: &TaskSlug) -> usize {
-    let about = |t: &&TaskRecord| t.conflict.as_ref().is_some_and(|c| c.of == *of);
-    record.tasks.values().filter(about).count()
+    let slugs = (1..).map_while(|number| tasks::resolve_slug(number, of).ok());
+    slugs.take_while(|slug| record.tasks.contains_key(slug)).count()
 }
 
 /// A merge that breaks checks leaves the job branch where it was; it is the change's failure, and the change is made
@@ -176,6 +180,7 @@ fn note_failure(
 fn give_up(draft: &mut Draft, slug: &TaskSlug, kind: FailureKind, detail: &str) -> Result<(), Rejection> {
     let alone = draft.record.failed_task().is_none();
     let policy = draft.record.on_failure_of(draft.task_ref(slug)?);
+    let wave = draft.open_wave();
     draft.task(slug, TaskEvent::Failed, &format!("{}: {detail}", kind.as_str()))?;
     if draft.record.root_cause.is_none() || (alone && policy != OnFailure::Skip) {
         draft.record.root_cause = Some(attributed(&draft.record, slug, kind, detail));
@@ -187,7 +192,7 @@ fn give_up(draft: &mut Draft, slug: &TaskSlug, kind: FailureKind, detail: &str) 
                 task.tolerated = true;
             }
             skip_dependents(draft, slug)?;
-            draft.unblock()
+            draft.unblock_after(slug, wave)
         }
         OnFailure::Replan => Ok(()),
     }
@@ -201,23 +206,13 @@ fn attributed(record: &JobRecord, slug: &TaskSlug, kind: FailureKind, detail: &s
 
 /// Skips all that waits for `slug`, directly or not.
 fn skip_dependents(draft: &mut Draft, slug: &TaskSlug) -> Result<(), Rejection> {
-    let mut waiting: BTreeMap<&TaskSlug, Vec<&TaskSlug>> = BTreeMap::new();
-    for task in draft.record.tasks.values().filter(|t| t.state == TaskState::Pending) {
-        for on in &task.depends_on {
-            waiting.entry(on).or_default().push(&task.slug);
-        }
-    }
-    let mut dead: Vec<TaskSlug> = waiting.remove(slug).into_iter().flatten().cloned().collect();
-    let mut next = 0;
-    while let Some(one) = dead.get(next) {
-        let more: Vec<TaskSlug> = waiting.remove(one).into_iter().flatten().cloned().collect();
-        dead.extend(more);
-        next += 1;
-    }
-    for one in dead {
-        // Two ways may lead to it.
-        if draft.task_ref(&one)?.state == TaskState::Pending {
-            draft.task(&one, TaskEvent::Skipped, &format!("it builds on `{slug}`, which failed"))?;
+    let mut dead = vec![slug.clone()];
+    while let Some(one) = dead.pop() {
+        let waiting = draft.record.tasks.dependents(&one).filter(|t| t.state == TaskState::Pending);
+        let waiting: Vec<TaskSlug> = waiting.map(|t| t.slug.clone()).collect();
+        for next in waiting {
+            draft.task(&next, TaskEvent::Skipped, &format!("it builds on `{slug}`, which failed"))?;
+            dead.push(next);
         }
     }
     Ok(())

@@ -53,7 +53,6 @@ pub(super) fn submit(
         delivery_approved: false,
         spend: Spend::default(),
         artefacts: BTreeMap::new(),
-        integrated: Vec::new(),
         messages: Vec::new(),
         replans: 0,
         replan: None,
@@ -272,7 +271,7 @@ fn rework(draft: &mut Draft, gates: &[GateView]) -> Result<(), Rejection> {
     draft.job(JobEvent::GateRefused, &found)?;
     let task = tasks::rework(draft.record.reworks, &plan, &draft.record.spec, &found)?;
     let (mut work, mut merge) = tasks::of_plan(&task)?;
-    let wave = draft.record.tasks.values().map(|t| t.wave).max().unwrap_or(0) + 1;
+    let wave = draft.record.tasks.census().last_wave.saturating_add(1);
     (work.wave, merge.wave) = (wave, wave);
     (work.rank, merge.rank) = (2, 1);
     draft.create(work)?;
@@ -291,7 +290,7 @@ pub(super) fn ask_delivery(
 }
 
 pub(super) fn start_delivery(draft: &mut Draft) -> Result<(), Rejection> {
-    let begun = draft.record.tasks.values().any(|t| t.kind == LeaseKind::Deliver);
+    let begun = draft.record.tasks.census().has(LeaseKind::Deliver);
     let waits = draft.record.decision.as_ref().is_some_and(|d| d.obligations.approve_delivery)
         && !draft.record.delivery_approved;
     if draft.record.state != JobState::Deployable || begun || waits {

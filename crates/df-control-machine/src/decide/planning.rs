@@ -82,7 +82,7 @@ pub(super) fn accept_plan(draft: &mut Draft, plan: Arc<Plan>) -> Result<(), Reje
     let new = Plan { summary: String::new(), tasks: new };
     let graph =
         Graph::of(&new).map_err(|_| Rejection::Contract("the plan goes round in a circle".to_owned()))?;
-    let before = draft.record.tasks.values().map(|t| t.wave).max().unwrap_or(0);
+    let before = draft.record.tasks.census().last_wave;
     for at in graph.order {
         let (mut work, mut merge) = tasks::of_plan(&new.tasks[at])?;
         let wave =

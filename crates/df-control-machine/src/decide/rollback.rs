@@ -20,14 +20,15 @@ pub(super) fn rollback(draft: &mut Draft, to: Option<&TaskSlug>) -> Result<(), R
     if state != JobState::InProgress && !paused {
         return Err(draft.not_now("rollback", "only work in progress can be rolled back"));
     }
+    let mut integrated = draft.record.integrated();
     let kept = match to {
         None => 0,
         Some(to) => {
-            let at = draft.record.integrated.iter().position(|slug| slug == to);
+            let at = integrated.iter().position(|slug| slug == to);
             at.ok_or_else(|| Rejection::Invalid(format!("`{to}` is not in the job branch")))? + 1
         }
     };
-    let undone = draft.record.integrated.split_off(kept);
+    let undone = integrated.split_off(kept);
     if undone.is_empty() {
         return Err(Rejection::Invalid("nothing was merged after that; there is nothing to undo".to_owned()));
     }
@@ -90,7 +91,7 @@ fn start_over(draft: &mut Draft, slug: &TaskSlug) -> Result<(), Rejection> {
     task.failures.clear();
     task.lost_leases = 0;
     task.not_before = Timestamp(0);
-    (task.base, task.ended_at) = (None, None);
+    (task.base, task.ended_at, task.merge_number) = (None, None, None);
     if dropped { draft.task(slug, TaskEvent::Cancelled, CAUSE) } else { Ok(()) }
 }
 
@@ -103,8 +104,8 @@ fn merge_the_change(draft: &mut Draft, slug: &TaskSlug) {
     };
     if tasks.get(of).is_none_or(|t| t.state == TaskState::Cancelled) {
         let own = plan_task.slug.clone();
+        draft.record.tasks.depend(slug, BTreeSet::from([own.clone()]));
         if let Some(task) = draft.record.tasks.get_mut(slug) {
-            task.depends_on = BTreeSet::from([own.clone()]);
             task.merges = Some(own);
         }
     }

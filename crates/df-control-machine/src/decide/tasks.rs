@@ -37,6 +37,10 @@ pub(super) fn of_plan(task: &PlanTask) -> Result<(TaskRecord, TaskRecord), Rejec
     Ok((work, merge))
 }
 
+pub(super) fn resolve_slug(number: usize, of: &TaskSlug) -> Result<TaskSlug, Rejection> {
+    slug(&format!("resolve.{of}.{number}"))
+}
+
 /// The task that resolves the conflict between the job branch and the change of the plan's task `of`; it may write
 /// `paths`.
 pub(super) fn resolve(
@@ -46,7 +50,7 @@ pub(super) fn resolve(
     conflict: Conflict,
 ) -> Result<TaskRecord, Rejection> {
     let title = format!("Merge conflict: {}", of.title);
-    let slug = slug(&format!("resolve.{}.{number}", of.slug))?;
+    let slug = resolve_slug(number, &of.slug)?;
     let mut task = TaskRecord::new(slug, LeaseKind::Agent, of.role, title, BTreeSet::new());
     task.plan_task = Some(PlanTask { paths, ..of.clone() });
     task.agent.clone_from(&of.agent);

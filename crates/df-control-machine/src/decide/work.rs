@@ -54,8 +54,7 @@ pub(super) fn claim(
     if task.not_before > at {
         return Err(draft.not_now("claim", "the task waits before its next attempt"));
     }
-    let merging = |t: &crate::TaskRecord| t.kind == LeaseKind::Integrate && t.state == TaskState::Leased;
-    if task.kind == LeaseKind::Integrate && draft.record.tasks.values().any(merging) {
+    if task.kind == LeaseKind::Integrate && draft.record.tasks.census().merges.leased > 0 {
         return Err(draft.not_now("claim", "another change is being merged"));
     }
     let hears = task.kind == LeaseKind::Agent;
@@ -226,6 +225,7 @@ fn succeed(
     let task = draft.task_ref(slug)?;
     let (kind, role) = (task.kind, task.role);
     let (mut trees, mut trace) = (Vec::new(), None);
+    let wave = draft.open_wave();
     match (kind, product) {
         (LeaseKind::Intake, Product::Intake { facts, base }) => {
             draft.record.facts = Some(Arc::new(facts.clone()));
@@ -246,10 +246,10 @@ fn succeed(
         (LeaseKind::Integrate, Product::Merge { tree, checks }) => {
             draft.record.head = Some(tree.clone());
             note_tree(draft, slug, tree);
+            let before = draft.record.tasks.census().merges.succeeded;
             if let Some(task) = draft.record.tasks.get_mut(slug) {
                 task.output.checks = clipped_checks(checks);
-                let of = task.plan_task.as_ref().map(|p| p.slug.clone());
-                draft.record.integrated.extend(of);
+                task.merge_number = Some(before + 1);
             }
             trees.push(tree.clone());
         }
@@ -276,7 +276,7 @@ fn succeed(
         |blob: &&Digest| trace.as_ref() == Some(*blob) || trees.iter().any(|tree| tree.bundle == **blob);
     let evidence = evidence.iter().filter(|blob| !known(blob)).cloned().collect();
     draft.note_task(slug, AuditBody::Produced { trees, trace, evidence });
-    draft.unblock()
+    draft.unblock_after(slug, wave)
 }
 
 fn note_result(

@@ -390,16 +390,16 @@ fn check_step(before: &JobRecord, after: &JobRecord, body: &CommandBody) {
         assert!(after.tasks[slug].epoch >= task.epoch, "epochs never fall");
     }
     if let CommandBody::Rollback { to } = body {
-        assert!(before.integrated.starts_with(&after.integrated), "rollback leaves a prefix");
-        assert_eq!(after.integrated.last(), to.as_ref(), "which ends where it was asked to");
+        assert!(before.integrated().starts_with(&after.integrated()), "rollback leaves a prefix");
+        assert_eq!(after.integrated().last(), to.as_ref(), "which ends where it was asked to");
     } else {
-        assert!(after.integrated.starts_with(&before.integrated), "what is merged stays merged");
+        assert!(after.integrated().starts_with(&before.integrated()), "what is merged stays merged");
     }
     if after.replans > before.replans {
-        assert_eq!((&after.head, &after.integrated), (&before.head, &before.integrated));
+        assert_eq!((&after.head, &after.integrated()), (&before.head, &before.integrated()));
         let (replan, plan) = (after.replan.as_ref().unwrap(), before.plan.as_ref().unwrap());
         for task in &plan.tasks {
-            let merged = before.integrated.contains(&task.slug);
+            let merged = before.integrated().contains(&task.slug);
             assert_eq!(replan.finished.contains_key(&task.slug), merged);
             assert_eq!(replan.dropped.contains_key(&task.slug), !merged);
         }

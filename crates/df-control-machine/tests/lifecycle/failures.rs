@@ -196,7 +196,7 @@ fn a_conflict_becomes_a_task_with_both_sides_and_what_they_began_from() {
     assert_eq!(job.states(&["b", "integrate.b", "resolve.b.1"]), "SUCCEEDED PENDING READY");
     job.succeed("resolve.b.1");
     job.succeed("integrate.b");
-    assert_eq!(job.record().integrated, [slug("a"), slug("b")]);
+    assert_eq!(job.record().integrated(), [slug("a"), slug("b")]);
     job.run();
     assert_eq!(job.record().state, JobState::Completed);
 }

@@ -146,7 +146,7 @@ fn refused(job: &mut Driver, one: Move) -> bool {
         }
         Move::Priority(priority) => job.send("op", CommandBody::SetPriority { priority }),
         Move::Rollback(n) => {
-            let integrated = &job.record().integrated;
+            let integrated = &job.record().integrated();
             let to = integrated.get(n as usize % (integrated.len() + 1)).cloned();
             job.send("op", CommandBody::Rollback { to })
         }

@@ -36,7 +36,7 @@ fn what_was_undone_and_all_that_came_after_is_done_again() {
     assert_eq!(job.task("a").base, base);
     job.run();
     assert_eq!(job.record().state, JobState::Completed);
-    assert_eq!(job.record().integrated.len(), 3);
+    assert_eq!(job.record().integrated().len(), 3);
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl World {
     }
 
     fn merged(&mut self, job: usize) -> Option<TaskSlug> {
-        let merged = self.jobs[job].record.integrated.clone();
+        let merged = self.jobs[job].record.integrated();
         self.rng.one_of(&merged).filter(|_| self.rng.chance(80))
     }
 

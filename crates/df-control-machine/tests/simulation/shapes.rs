@@ -172,7 +172,7 @@ pub(crate) fn product(rng: &mut Rng, size: Size, record: &JobRecord, slug: &Task
     match task.kind {
         LeaseKind::Intake => Product::Intake { facts: SourceFacts::default(), base: tree(n) },
         LeaseKind::Agent if task.role == Role::Coordinator => {
-            let finished: Vec<TaskSlug> = record.integrated.clone();
+            let finished: Vec<TaskSlug> = record.integrated();
             let prefix = if rng.chance(3) { "s".to_owned() } else { format!("p{n}x") };
             let mut plan = plan(rng, size.tasks().min(30), &prefix, &finished);
             // Mostly: a coordinator that sets it anyway breaks its contract.

@@ -1,7 +1,9 @@
 //! Trying again: a new job, governed anew, from what a job that ended has left.
 
+use std::collections::BTreeSet;
+
 use df_contract::api::Submitted;
-use df_contract::{JobId, JobSpec, JobState, Plan, Source, Timestamp};
+use df_contract::{JobId, JobSpec, JobState, Plan, Source, TaskSlug, Timestamp};
 use df_control_machine::{JobRecord, Rejection};
 use df_store::Refused;
 
@@ -63,7 +65,7 @@ fn again(ended: &JobRecord, from_start: bool, now: Timestamp) -> JobSpec {
     if let Some(plan) = &ended.plan {
         spec.plan = what_is_left(plan, ended);
     }
-    if let Some(head) = ended.head.as_ref().filter(|_| !ended.integrated.is_empty()) {
+    if let Some(head) = ended.head.as_ref().filter(|_| !ended.integrated().is_empty()) {
         spec.source = Source::Bundle { digest: head.bundle.clone() };
     }
     spec
@@ -71,10 +73,11 @@ fn again(ended: &JobRecord, from_start: bool, now: Timestamp) -> JobSpec {
 
 /// The plan without what is in the job branch; nothing when all of it is: then the coordinator plans what remains.
 fn what_is_left(plan: &Plan, ended: &JobRecord) -> Option<Plan> {
-    let mut left = plan.clone();
-    left.tasks.retain(|task| !ended.integrated.contains(&task.slug));
+    let (mut left, done) = (plan.clone(), ended.integrated());
+    let done: BTreeSet<TaskSlug> = done.into_iter().collect();
+    left.tasks.retain(|task| !done.contains(&task.slug));
     for task in &mut left.tasks {
-        task.depends_on.retain(|on| !ended.integrated.contains(on));
+        task.depends_on.retain(|on| !done.contains(on));
     }
     (!left.tasks.is_empty()).then_some(left)
 }

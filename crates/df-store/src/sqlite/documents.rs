@@ -15,17 +15,8 @@ use crate::StoreError;
 use crate::rows::Kept;
 
 /// Fields of [`JobRecord`] that are rows of `documents`.
-const NAMES: [&str; 9] = [
-    "spec",
-    "facts",
-    "decision",
-    "plan",
-    "proposed_plan",
-    "assigned",
-    "gate_facts",
-    "messages",
-    "integrated",
-];
+const NAMES: [&str; 8] =
+    ["spec", "facts", "decision", "plan", "proposed_plan", "assigned", "gate_facts", "messages"];
 /// The field that is the rows of `tasks`.
 const TASKS: &str = "tasks";
 
@@ -43,7 +34,6 @@ pub(super) fn changed(before: Option<&JobRecord>, after: &JobRecord) -> Kept<Vec
         arc("assigned", before.and_then(|b| assigned(b)), assigned(after))?,
         plain("gate_facts", before.and_then(|b| b.gate_facts.as_ref()), after.gate_facts.as_ref())?,
         plain("messages", before.and_then(|b| some(&b.messages)), some(&after.messages))?,
-        plain("integrated", before.and_then(|b| some(&b.integrated)), some(&after.integrated))?,
     ];
     Ok(shared.into_iter().flatten().collect())
 }

@@ -1,6 +1,6 @@
 //! A job's rows: its own, its documents' and its tasks'.
 
-use df_contract::{JobId, JobState, LeaseKind, TaskSlug, TaskState, Timestamp};
+use df_contract::{JobId, JobState, TaskSlug, TaskState, Timestamp};
 use df_control_audit::Tip;
 use df_control_machine::place::Line;
 use df_control_machine::{JobRecord, TaskRecord, Tasks};
@@ -110,10 +110,7 @@ impl Sqlite {
         let none = Tasks::default();
         let known = before.map_or(&none, |record| &record.tasks);
         let changed: Vec<_> = after.tasks.changed_since(known).collect();
-        // Where nothing else has moved, only what changed is looked at.
-        let moved = before.is_none_or(|before| before.state != after.state)
-            || changed.iter().any(|(task, _)| task.kind == LeaseKind::Integrate);
-        let line = if moved { Line::of(after) } else { Line::without_merges(after) };
+        let line = Line::of(after);
         for (task, old) in &changed {
             let place = placement(after, &line, task)?;
             match old {
@@ -125,9 +122,6 @@ impl Sqlite {
         if before.priority != after.priority {
             let sql = "UPDATE tasks SET urgency = ?2 WHERE job = ?1";
             self.write("moving a job in its queues", sql, params![after.id.to_string(), urgency_of(after)])?;
-        }
-        if !moved {
-            return Ok(());
         }
         let (was, written) = (Line::of(before), changed.iter().map(|(task, _)| &task.slug).collect());
         self.stand(&was, &line, after, &written)

@@ -15,6 +15,7 @@ const STEPS: &[&str] = &[
     include_str!("../../../../schema/migrations/sqlite/0005_schedule.sql"),
     include_str!("../../../../schema/migrations/sqlite/0006_kept_blobs.sql"),
     include_str!("../../../../schema/migrations/sqlite/0007_breakers.sql"),
+    include_str!("../../../../schema/migrations/sqlite/0008_merge_numbers.sql"),
     include_str!("../../../../schema/migrations/sqlite/0009_agents_of_tenants.sql"),
 ];
 

@@ -53,12 +53,19 @@ pub(crate) fn as_first_schema(bench: &Bench) {
         let sql = "UPDATE jobs SET body = json_set(body, '$.' || ?2, json(?3)) WHERE id = ?1";
         old.execute(sql, [job, name, body]).unwrap();
     }
+    old.execute_batch(
+        "UPDATE jobs SET body = json_set(body, '$.integrated', json((SELECT json_group_array(of) FROM (
+             SELECT body ->> '$.merges' AS of FROM now.tasks WHERE job = jobs.id AND body ->> '$.merge_number' > 0
+             ORDER BY body ->> '$.merge_number'))))",
+    )
+    .unwrap();
     for (table, columns) in COPIED {
         old.execute_batch(&format!(
             "INSERT INTO {table} ({columns}) SELECT {columns} FROM now.{table} ORDER BY 1, 2"
         ))
         .unwrap();
     }
+    old.execute_batch("UPDATE tasks SET body = json_remove(body, '$.merge_number')").unwrap();
     drop(old);
     for name in ["control.db-wal", "control.db-shm"] {
         std::fs::remove_file(dir.join(name)).ok();
@@ -115,6 +122,35 @@ async fn a_database_of_the_first_schema_opens_and_goes_on() {
     let now = raw(&bench);
     assert_eq!(count(&now, "SELECT count(*) FROM documents WHERE name = 'spec'"), 2);
     assert_eq!(count(&now, "SELECT count(*) FROM jobs WHERE body -> '$.spec' IS NOT NULL"), 0);
+}
+
+/// The list of merges that jobs had is the number that each merge has.
+#[tokio::test]
+async fn merges_of_an_older_schema_keep_their_order() {
+    let mut bench = Bench::sqlite();
+    let job = bench.in_progress().await;
+    let session = bench.session(WorkerClass::Trusted, 4).await;
+    for _ in 0..5 {
+        bench.advance(job, Verdict::Approved).await;
+        let lease = bench.claim(session, 1).await.remove(0);
+        bench.succeed(&lease).await;
+    }
+    let before = bench.record(job).await;
+    assert_eq!(before.integrated().iter().map(|slug| slug.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    bench.store.close().await;
+    as_first_schema(&bench);
+    let old = raw(&bench);
+    assert_eq!(count(&old, "SELECT count(*) FROM jobs WHERE body ->> '$.integrated' = '[\"a\",\"b\"]'"), 1);
+    assert_eq!(count(&old, "SELECT count(*) FROM tasks WHERE body ->> '$.merge_number' > 0"), 0);
+    drop(old);
+    bench.store = Store::open_sqlite(bench.dir.as_ref().unwrap().path()).unwrap();
+    assert!(bench.record(job).await == before, "it is what it was");
+    let session = bench.session(WorkerClass::Trusted, 4).await;
+    let lease = bench.claim(session, 1).await.remove(0);
+    bench.succeed(&lease).await;
+    let after = bench.record(job).await.integrated();
+    assert_eq!(after.iter().map(|slug| slug.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(count(&raw(&bench), "SELECT count(*) FROM documents WHERE name = 'integrated'"), 0);
 }
 
 /// One damaged row is no reason to refuse all others.
