@@ -1,20 +1,26 @@
-//! Accounts and routes: who may answer for a model, and who is out for a while and why.
+//! Accounts and routes: who may answer for a model and a tenant, and who is out for a while and why.
 //!
-//! Selection is a round over the accounts of the route; one that is cooling is passed over. Cooling is one atomic
-//! word per account that only ever moves later, so that a short cooling never ends a long one.
+//! Gives [`crate::select`] its members and tiers. A route is built for a model when that is first asked for; its tiers
+//! share accounts and limits with all others.
 
+mod build;
 mod failure;
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use df_contract::{DurationMs, Timestamp};
+use arc_swap::ArcSwap;
+use df_contract::{DurationMs, TenantId};
 use serde::Serialize;
 
-pub(crate) use failure::{Failure, Retry, classify, classify_in_stream};
+pub(crate) use failure::{Failure, Refusal, Retry, classify, classify_in_stream};
 
-use crate::config::{ANY_MODEL, AccountConfig, Config, ConfigError, Models, OutputLimit, Secret};
+use crate::config::{ANY_MODEL, ConfigError, LimitConfig, Models, OutputLimit, Secret, Terms};
 use crate::recording::{Recording, RecordingError};
+use crate::select::{At, Bucket, Cause, Lane, Member, Slot, SlotId, Tier, Upstream};
+
+/// Most models for which routes are kept; with one more, those nobody asks for are let go.
+const MAX_BUILT: usize = 256;
 
 /// Why accounts could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +40,13 @@ pub enum AccountsError {
 pub(crate) struct Account {
     pub(crate) id: String,
     pub(crate) backend: Backend,
-    cooling: Cooling,
-    in_flight: AtomicU64,
+    terms: Terms,
+    /// The only tenants it serves; empty = all.
+    tenants: Box<[TenantId]>,
+    slot: Arc<Slot>,
+    /// Most particular first.
+    limits: Vec<(LimitConfig, Arc<Bucket>)>,
+    lanes: Kept<String, Lane>,
 }
 
 #[derive(Debug)]
@@ -53,85 +64,62 @@ pub(crate) struct OpenAi {
     pub(crate) output_limit: OutputLimit,
     /// Loopback servers are never asked for through a proxy of the environment.
     pub(crate) loopback: bool,
+    /// Host and port: who is overloaded when it is overloaded.
+    provider: String,
 }
 
-/// Why an account is out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Cause {
-    Credential,
-    Billing,
-    Rate,
-}
+/// What is shared as long as somebody uses it.
+#[derive(Debug)]
+struct Kept<K, V>(Mutex<BTreeMap<K, Weak<V>>>);
 
-/// `until << 2 | cause`, so that both change in one store.
-#[derive(Debug, Default)]
-struct Cooling(AtomicU64);
-
-impl Cooling {
-    fn cool(&self, until: Timestamp, cause: Cause) {
-        let cause = match cause {
-            Cause::Credential => 1,
-            Cause::Billing => 2,
-            Cause::Rate => 3,
-        };
-        self.0.fetch_max(until.as_millis() << 2 | cause, Ordering::AcqRel);
-    }
-
-    fn state(&self, now: Timestamp) -> Option<(Timestamp, Cause)> {
-        let word = self.0.load(Ordering::Acquire);
-        let until = Timestamp(word >> 2);
-        let cause = match word & 3 {
-            1 => Cause::Credential,
-            2 => Cause::Billing,
-            3 => Cause::Rate,
-            _never => return None,
-        };
-        (until > now).then_some((until, cause))
+impl<K: Ord, V> Default for Kept<K, V> {
+    fn default() -> Self {
+        Self(Mutex::default())
     }
 }
 
-/// Counts a call while it lives.
-pub(crate) struct InFlight<'a>(&'a Account);
+impl<K: Ord, V> Kept<K, V> {
+    fn get_or(&self, key: K, make: impl FnOnce() -> V) -> Arc<V> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = kept.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        kept.retain(|_, value| value.strong_count() > 0);
+        let made = Arc::new(make());
+        kept.insert(key, Arc::downgrade(&made));
+        made
+    }
 
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    fn all(&self) -> Vec<Arc<V>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.values().filter_map(Weak::upgrade).collect()
     }
 }
 
 impl Account {
-    pub(crate) fn cool(&self, until: Timestamp, cause: Cause) {
-        self.cooling.cool(until, cause);
-    }
-
-    pub(crate) fn cooling(&self, now: Timestamp) -> Option<(Timestamp, Cause)> {
-        self.cooling.state(now)
-    }
-
-    pub(crate) fn enter(&self) -> InFlight<'_> {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(self)
-    }
-
-    fn serves(&self, model: &str) -> bool {
+    /// What `model` is called there; none if it does not serve it.
+    fn upstream_name<'a>(&'a self, model: &'a str) -> Option<&'a str> {
         match &self.backend {
-            Backend::OpenAi(server) => server.models.upstream_name(model).is_some(),
-            Backend::Recorded(_) => true,
+            Backend::OpenAi(server) => server.models.upstream_name(model),
+            Backend::Recorded(_) => Some(model),
         }
     }
 
-    pub(crate) fn view(&self, now: Timestamp) -> AccountView {
-        let cooling = self.cooling(now);
+    pub(crate) fn view(&self, now: At) -> AccountView {
+        let limited = || self.lanes.all().iter().filter_map(|lane| lane.rate_limited(now)).max();
+        let out = self.slot.cooling(now).or_else(|| limited().map(|until| (until, Cause::Rate)));
         AccountView {
             id: self.id.clone(),
             kind: match &self.backend {
                 Backend::OpenAi(_) => "openai-compatible",
                 Backend::Recorded(_) => "recorded",
             },
-            in_flight: self.in_flight.load(Ordering::Relaxed),
-            out_because: cooling.map(|(_, cause)| cause),
-            out_for: cooling.map(|(until, _)| until.since(now)),
+            terms: self.terms,
+            tenants: self.tenants.clone(),
+            in_flight: self.slot.in_flight(),
+            health_percent: (self.slot.health(now) * 100.0).round() as u8,
+            out_because: out.map(|(_, cause)| cause),
+            out_for: out.map(|(until, _)| DurationMs(until.ms_since(now))),
         }
     }
 }
@@ -141,7 +129,11 @@ impl Account {
 pub(crate) struct AccountView {
     pub(crate) id: String,
     kind: &'static str,
-    in_flight: u64,
+    terms: Terms,
+    /// Empty = all.
+    tenants: Box<[TenantId]>,
+    in_flight: u32,
+    health_percent: u8,
     /// Absent = it is asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     out_because: Option<Cause>,
@@ -150,52 +142,109 @@ pub(crate) struct AccountView {
     out_for: Option<DurationMs>,
 }
 
+/// Who is asked for one model, step by step.
 #[derive(Debug)]
-struct Route {
-    members: Vec<usize>,
-    turn: AtomicUsize,
+pub(crate) struct Route {
+    steps: Vec<Step>,
 }
 
-/// All accounts and routes; fixed after the start.
+/// One pool: accounts for everybody, and those for some tenants alone.
+#[derive(Debug, Default)]
+struct Step {
+    common: Option<Tier>,
+    own: BTreeMap<TenantId, Tier>,
+}
+
+impl Route {
+    /// A tenant's own accounts of a pool before the common ones.
+    pub(crate) fn tiers(&self, tenant: &TenantId) -> impl Iterator<Item = &Tier> {
+        self.steps.iter().flat_map(|step| step.own.get(tenant).into_iter().chain(&step.common))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Tier> {
+        self.steps.iter().flat_map(|step| step.own.values().chain(&step.common))
+    }
+}
+
+/// All accounts and routes; the accounts are fixed after the start.
 #[derive(Debug)]
 pub(crate) struct Pool {
     accounts: Vec<Account>,
-    routes: BTreeMap<String, Route>,
+    /// Steps of positions in `accounts`.
+    routes: BTreeMap<String, Vec<Vec<usize>>>,
+    built: ArcSwap<HashMap<String, Arc<Route>>>,
+    upstreams: Kept<(String, String), Upstream>,
 }
 
 impl Pool {
-    /// Reads keys and recordings.
-    pub(crate) fn open(config: &Config) -> Result<Self, AccountsError> {
-        let accounts = config.accounts.iter().map(open_account).collect::<Result<Vec<_>, _>>()?;
-        let index = |id: &String| accounts.iter().position(|a| a.id == *id);
-        let routes = config
-            .routes
-            .iter()
-            .map(|(model, ids)| {
-                let members = ids.iter().filter_map(index).collect();
-                (model.clone(), Route { members, turn: AtomicUsize::new(0) })
-            })
-            .collect();
-        Ok(Self { accounts, routes })
-    }
-
-    /// Accounts for `model`, the one whose turn it is first; none if nobody serves it.
-    pub(crate) fn candidates(&self, model: &str) -> Option<Vec<&Account>> {
-        let route = self.routes.get(model).or_else(|| self.routes.get(ANY_MODEL))?;
-        let mut members: Vec<&Account> =
-            route.members.iter().map(|&i| &self.accounts[i]).filter(|a| a.serves(model)).collect();
-        if members.is_empty() {
-            return None;
-        }
-        let turn = route.turn.fetch_add(1, Ordering::Relaxed) % members.len();
-        members.rotate_left(turn);
-        Some(members)
+    fn members(&self, model: &str) -> Option<&[Vec<usize>]> {
+        self.routes.get(model).or_else(|| self.routes.get(ANY_MODEL)).map(Vec::as_slice)
     }
 
     /// Whether somebody serves `model`.
     pub(crate) fn serves(&self, model: &str) -> bool {
-        let route = self.routes.get(model).or_else(|| self.routes.get(ANY_MODEL));
-        route.is_some_and(|route| route.members.iter().any(|&i| self.accounts[i].serves(model)))
+        let steps = self.members(model).unwrap_or_default();
+        steps.iter().flatten().any(|&i| self.accounts[i].upstream_name(model).is_some())
+    }
+
+    /// The route of `model`, built if it is asked for the first time; none if nobody serves it.
+    pub(crate) fn route(&self, model: &str) -> Option<Arc<Route>> {
+        if let Some(route) = self.built.load().get(model) {
+            return Some(Arc::clone(route));
+        }
+        if !self.serves(model) {
+            return None;
+        }
+        let steps = self.members(model)?.iter().map(|step| self.step(model, step)).collect();
+        let route = Arc::new(Route { steps });
+        self.built.rcu(|known| {
+            let keep = |name: &String| known.len() < MAX_BUILT || self.routes.contains_key(name);
+            let kept = known.iter().filter(|(name, _)| keep(name)).map(|(n, r)| (n.clone(), Arc::clone(r)));
+            kept.chain([(model.to_owned(), Arc::clone(&route))]).collect::<HashMap<_, _>>()
+        });
+        Some(route)
+    }
+
+    fn step(&self, model: &str, members: &[usize]) -> Step {
+        let (mut common, mut own) = (Vec::new(), BTreeMap::<TenantId, Vec<Member>>::new());
+        for &i in members {
+            let account = &self.accounts[i];
+            let Some(lane) = self.lane(account, model) else { continue };
+            let member = Member::new(Arc::clone(&account.slot), lane);
+            for tenant in &account.tenants {
+                own.entry(tenant.clone()).or_default().push(member.clone());
+            }
+            if account.tenants.is_empty() {
+                common.push(member);
+            }
+        }
+        Step {
+            common: (!common.is_empty()).then(|| Tier::new(common)),
+            own: own.into_iter().map(|(tenant, members)| (tenant, Tier::new(members))).collect(),
+        }
+    }
+
+    fn lane(&self, account: &Account, model: &str) -> Option<Arc<Lane>> {
+        let name = account.upstream_name(model)?;
+        let provider = match &account.backend {
+            Backend::OpenAi(server) => server.provider.clone(),
+            // A recording fails for itself alone.
+            Backend::Recorded(_) => account.id.clone(),
+        };
+        Some(account.lanes.get_or(name.to_owned(), || {
+            let upstream = self.upstreams.get_or((provider, name.to_owned()), Upstream::default);
+            let limits = account.limits.iter().filter(|(limit, _)| limit.covers(name));
+            Lane::new(limits.map(|(_, bucket)| Arc::clone(bucket)).collect(), upstream)
+        }))
+    }
+
+    /// The account behind a slot of one of its tiers.
+    pub(crate) fn account(&self, id: SlotId) -> Option<&Account> {
+        self.accounts.get(id.0 as usize)
+    }
+
+    pub(crate) fn find(&self, id: &str) -> Option<SlotId> {
+        self.accounts.iter().find(|account| account.id == id).map(|account| account.slot.id())
     }
 
     pub(crate) fn accounts(&self) -> &[Account] {
@@ -206,52 +255,12 @@ impl Pool {
     pub(crate) fn replays(&self) -> bool {
         self.accounts.iter().any(|a| matches!(a.backend, Backend::Recorded(_)))
     }
-}
 
-fn open_account(config: &AccountConfig) -> Result<Account, AccountsError> {
-    let backend = match config {
-        AccountConfig::OpenaiCompatible(c) => {
-            let key = match (&c.key_env, &c.key_file) {
-                (Some(name), _) => Some(Secret::from_env(name)?),
-                (None, Some(path)) => Some(Secret::from_file(path)?),
-                (None, None) => None,
-            };
-            let host = c.base_url.parse::<reqwest::Url>().ok().and_then(|u| u.host_str().map(str::to_owned));
-            let host = host.unwrap_or_default();
-            Backend::OpenAi(OpenAi {
-                url: format!("{}/chat/completions", c.base_url.trim_end_matches('/')),
-                key,
-                models: c.models.clone(),
-                output_limit: c.output_limit,
-                loopback: host == "localhost" || host == "[::1]" || host.starts_with("127."),
-            })
+    /// Weighs the members of all tiers anew if what was learnt calls for it. Not for the path of a call.
+    pub(crate) fn refresh(&self) {
+        let stale = self.upstreams.all().iter().filter(|upstream| upstream.take_stale()).count();
+        if stale > 0 {
+            self.built.load().values().flat_map(|route| route.all()).for_each(Tier::rebuild);
         }
-        AccountConfig::Recorded(c) => Backend::Recorded(
-            Recording::load(&c.path)
-                .map_err(|source| AccountsError::Recording { id: c.id.clone(), source })?,
-        ),
-    };
-    Ok(Account {
-        id: config.id().to_owned(),
-        backend,
-        cooling: Cooling::default(),
-        in_flight: AtomicU64::new(0),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_short_cooling_never_ends_a_long_one() {
-        let cooling = Cooling::default();
-        assert_eq!(cooling.state(Timestamp(0)), None);
-        cooling.cool(Timestamp(1_000), Cause::Billing);
-        cooling.cool(Timestamp(500), Cause::Rate);
-        assert_eq!(cooling.state(Timestamp(999)), Some((Timestamp(1_000), Cause::Billing)));
-        assert_eq!(cooling.state(Timestamp(1_000)), None);
-        cooling.cool(Timestamp(2_000), Cause::Rate);
-        assert_eq!(cooling.state(Timestamp(1_500)), Some((Timestamp(2_000), Cause::Rate)));
     }
 }

@@ -6,30 +6,29 @@
 mod client;
 mod recorded;
 mod request;
+mod rotate;
 mod stream;
 mod whole;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use df_contract::{GrantClaims, NanoUsd, Tokens};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 pub(crate) use client::{Client, Frame};
 pub(crate) use request::ChatRequest;
 
-use crate::accounts::{Account, Backend, Cause, Failure, OpenAi, Retry};
+use crate::accounts::{Account, Backend, Failure, OpenAi};
 use crate::clock;
 use crate::config::Price;
 use crate::core::Core;
 use crate::error::CallError;
-use crate::ledger::{Amount, Outcome, Payer, Spender};
+use crate::ledger::{Amount, Outcome, Payer, Reservation, Spender};
 use crate::recording::{Entry, Fingerprint, RecordedUsage, Response};
+use crate::select::{At, Permit, Used, Verdict};
 use crate::usage::Usage;
 
 const TOKENS_PER_PRICE: u128 = 1_000_000;
-/// The longest pause between two tries.
-const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// A call that was let in.
 #[derive(Debug)]
@@ -38,6 +37,10 @@ pub(crate) struct Call {
     pub(crate) request: ChatRequest,
     /// Present if somebody records or replays.
     pub(crate) fingerprint: Option<Fingerprint>,
+    /// The session that the client names: its calls share a cache.
+    pub(crate) session: Option<String>,
+    /// The account that the client wants, and no other.
+    pub(crate) account: Option<String>,
 }
 
 /// How one upstream attempt ended.
@@ -69,7 +72,7 @@ impl Ended {
 
 /// Answers the call within its time; whatever happens, the client gets an end or an error.
 pub(crate) async fn answer(core: Arc<Core>, call: Call, mut client: Client) {
-    let answered = timeout(core.limits.request_timeout(), rotate(&core, &call, &mut client)).await;
+    let answered = timeout(core.limits.request_timeout(), rotate::run(&core, &call, &mut client)).await;
     let error = match answered {
         Ok(Ok(())) => {
             let claims = &call.claims;
@@ -89,123 +92,30 @@ pub(crate) async fn answer(core: Arc<Core>, call: Call, mut client: Client) {
     client.send(Frame::Fail(error)).await;
 }
 
-/// What was tried in vain, for the final error.
-#[derive(Debug, Default)]
-struct Tried {
-    accounts: usize,
-    rate_limited: usize,
-    retry_after_ms: Option<u64>,
-    why: Vec<&'static str>,
-}
-
-impl Tried {
-    fn note_cooling(&mut self, account: &Account, why: &'static str) {
-        self.accounts += 1;
-        if !self.why.contains(&why) {
-            self.why.push(why);
-        }
-        let now = clock::now();
-        if let Some((until, Cause::Rate)) = account.cooling(now) {
-            self.rate_limited += 1;
-            let wait = until.since(now).0;
-            self.retry_after_ms = Some(self.retry_after_ms.map_or(wait, |known| known.min(wait)));
-        }
-    }
-
-    /// 429 only if waiting helps everybody who could answer.
-    fn into_error(self) -> CallError {
-        match self.retry_after_ms {
-            Some(wait) if self.rate_limited == self.accounts => {
-                CallError::RateLimited { tried: self.accounts, retry_after_s: wait.div_ceil(1000).max(1) }
-            }
-            _ => CallError::Unavailable(format!("{} tried, {}", self.accounts, self.why.join(", "))),
-        }
-    }
-}
-
-async fn rotate(core: &Core, call: &Call, client: &mut Client) -> Result<(), CallError> {
-    let model = &call.request.model;
-    let candidates = core.pool.candidates(model).ok_or_else(|| CallError::ModelUnknown(model.clone()))?;
-    let (mut retries, mut rotations, mut first) = (core.limits.retries, core.limits.rotations, true);
-    let mut tried = Tried::default();
-    for account in candidates {
-        if let Some((_, cause)) = account.cooling(clock::now()) {
-            let why = match cause {
-                Cause::Credential => "credential refused",
-                Cause::Billing => "out of money or quota",
-                Cause::Rate => "rate limited",
-            };
-            tried.note_cooling(account, why);
-            continue;
-        }
-        if !std::mem::take(&mut first) {
-            match rotations.checked_sub(1) {
-                Some(left) => rotations = left,
-                None => break,
-            }
-        }
-        loop {
-            let Some(failure) = attempt(core, call, account, client).await? else { return Ok(()) };
-            failure.apply(account, &core.limits, clock::now());
-            tracing::warn!(
-                account = account.id, model, job = %call.claims.job, task = %call.claims.task,
-                failure = failure.name(), detail = ?failure_detail(&failure), "an account did not answer"
-            );
-            if client.is_gone() {
-                return Ok(());
-            }
-            if let Failure::Request { status, code, message } = failure {
-                return Err(CallError::Refused { status, code, message });
-            }
-            if failure.retry() == Retry::Same && retries > 0 {
-                sleep(pause(core, retries)).await;
-                retries -= 1;
-                continue;
-            }
-            tried.note_cooling(account, failure.name());
-            break;
-        }
-    }
-    Err(tried.into_error())
-}
-
-/// Never a provider's own text: it may quote the request.
-fn failure_detail(failure: &Failure) -> Option<&str> {
-    if let Failure::Provider { what, .. } = failure { Some(what) } else { None }
-}
-
-/// Doubles with each try; half of it is chance, so that calls that failed together do not come back together.
-fn pause(core: &Core, retries_left: u32) -> Duration {
-    let doubled = core.limits.retry_pause_ms << (core.limits.retries - retries_left).min(10);
-    let half = doubled / 2;
-    let chance = if half == 0 { 0 } else { rand::random_range(0..=half) };
-    Duration::from_millis(half + chance).min(MAX_PAUSE)
-}
-
 /// One upstream attempt with its own reservation. None = the call is over.
 async fn attempt(
     core: &Core,
     call: &Call,
     account: &Account,
+    permit: Permit,
     client: &mut Client,
 ) -> Result<Option<Failure>, CallError> {
-    let price = price(core, call, account)?;
-    let estimate = charge(
-        price,
-        Usage::plain(
-            call.request.input_estimate(),
-            call.request.output_estimate(core.limits.default_output_tokens),
-        ),
-    );
-    let held = core.ledger.reserve(payer(call, account), &call.claims.caps, estimate)?;
-    let _counted = account.enter();
+    let (price, estimate, held) = match reserve(core, call, account) {
+        Ok(reserved) => reserved,
+        Err(error) => {
+            permit.cancel();
+            return Err(error);
+        }
+    };
+    let sent = clock::steady();
+    let lane = permit.lane();
     let ended = match &account.backend {
         Backend::Recorded(recording) => recorded::answer(recording, call, client).await,
         Backend::OpenAi(server) => {
             let ended = if call.request.stream {
-                stream::answer(core, call, server, client).await
+                stream::answer(core, call, server, lane, client).await
             } else {
-                whole::answer(core, call, server, client).await
+                whole::answer(core, call, server, lane, client).await
             };
             ended.redacted(server)
         }
@@ -213,9 +123,11 @@ async fn attempt(
     let outcome = match &ended {
         Ended::Answered { usage: Some(usage), .. } => Outcome::Settled(charge(price, *usage)),
         Ended::Answered { usage: None, .. } | Ended::BrokenOff => Outcome::Estimated,
-        Ended::Failed(Failure::Provider { maybe_billed: true, .. }) => Outcome::Estimated,
+        Ended::Failed(failure) if failure.maybe_billed() => Outcome::Estimated,
         Ended::Failed(_) | Ended::Mismatch(_) => Outcome::Failed,
     };
+    let (taken, verdict) = shown(core, call, &ended, client, sent);
+    permit.end(taken, verdict, clock::steady());
     // Before the last frame: a client that asks again at once finds the budget as it now is.
     held.settle(outcome);
     match ended {
@@ -231,6 +143,41 @@ async fn attempt(
         Ended::Failed(failure) => Ok(Some(failure)),
         Ended::BrokenOff => Err(CallError::BrokenOff),
         Ended::Mismatch(difference) => Err(CallError::RecordingMismatch(difference)),
+    }
+}
+
+/// Holds the estimate on every level of the budget.
+fn reserve(core: &Core, call: &Call, account: &Account) -> Result<(Price, Amount, Reservation), CallError> {
+    let price = price(core, call, account)?;
+    let output = call.request.output_estimate(core.limits.default_output_tokens);
+    let estimate = charge(price, Usage::plain(call.request.input_estimate(), output));
+    let held = core.ledger.reserve(payer(call, account), &call.claims.caps, estimate)?;
+    Ok((price, estimate, held))
+}
+
+/// What an attempt shows of its account: tokens that count against its limits, and how it did. What a client cut short
+/// shows nothing.
+fn shown(core: &Core, call: &Call, ended: &Ended, client: &Client, sent: At) -> (Option<Used>, Verdict) {
+    match ended {
+        Ended::Answered { usage, .. } => {
+            let used = usage.map(|u| Used {
+                input: u.all_input().0,
+                cached: u.cache_read.0,
+                output: u.all_output().0,
+            });
+            let input = used.map_or(call.request.input_estimate().0, |used| used.input);
+            // Without a stream the answer begins when it is complete, which says nothing of the first token.
+            let begun = client.begun().filter(|_| call.request.stream);
+            (used, Verdict::Good { ttft: begun.map(|at| (at.0.saturating_sub(sent.0), input)) })
+        }
+        Ended::Failed(Failure::Provider { .. }) | Ended::BrokenOff if client.is_gone() => {
+            (None, Verdict::Nothing)
+        }
+        Ended::BrokenOff => (None, Verdict::Broken),
+        Ended::Failed(failure) => {
+            ((!failure.maybe_billed()).then(Used::default), failure.verdict(&core.limits))
+        }
+        Ended::Mismatch(_) => (Some(Used::default()), Verdict::Nothing),
     }
 }
 

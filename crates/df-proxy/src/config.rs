@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use df_contract::TenantId;
 use serde::Deserialize;
 
 mod check;
 mod limits;
+mod pools;
 mod secret;
 
 pub use limits::Limits;
+pub(crate) use pools::Placement;
+pub use pools::{DomainConfig, LimitConfig, PoolConfig, Terms};
 pub use secret::Secret;
 
 /// Longest configuration file read, in bytes.
@@ -44,7 +48,12 @@ pub struct Config {
     pub record_to: Option<PathBuf>,
     #[serde(default)]
     pub accounts: Vec<AccountConfig>,
-    /// Model name, or `*` for all others, to account ids.
+    #[serde(default)]
+    pub domains: Vec<DomainConfig>,
+    #[serde(default)]
+    pub pools: Vec<PoolConfig>,
+    /// Model name, or `*` for all others, to pools in the order in which they are asked. Accounts named one after
+    /// another are a pool.
     #[serde(default)]
     pub routes: BTreeMap<String, Vec<String>>,
     #[serde(default)]
@@ -72,6 +81,27 @@ impl AccountConfig {
             AccountConfig::Recorded(c) => &c.id,
         }
     }
+
+    pub(crate) fn placement(&self) -> Placement<'_> {
+        match self {
+            AccountConfig::OpenaiCompatible(c) => Placement {
+                domains: &c.domains,
+                limits: &c.limits,
+                tenants: &c.tenants,
+                owner: c.owner.as_ref(),
+                terms: c.terms,
+                price_band: c.price_band,
+            },
+            AccountConfig::Recorded(c) => Placement {
+                domains: &[],
+                limits: &[],
+                tenants: &c.tenants,
+                owner: None,
+                terms: Terms::SelfHosted,
+                price_band: 0,
+            },
+        }
+    }
 }
 
 /// A server that speaks the OpenAI chat completions protocol.
@@ -92,6 +122,22 @@ pub struct OpenAiConfig {
     /// How this server calls its limit on output tokens.
     #[serde(default)]
     pub output_limit: OutputLimit,
+    /// Quota domains it belongs to.
+    #[serde(default)]
+    pub domains: Vec<String>,
+    /// Limits of its own.
+    #[serde(default)]
+    pub limits: Vec<LimitConfig>,
+    /// The only tenants it serves; all when absent.
+    #[serde(default)]
+    pub tenants: Vec<TenantId>,
+    #[serde(default)]
+    pub owner: Option<TenantId>,
+    #[serde(default)]
+    pub terms: Terms,
+    /// Of accounts that could take a call, those of the lowest band go first.
+    #[serde(default)]
+    pub price_band: u8,
 }
 
 /// A recorded conversation that is replayed.
@@ -100,6 +146,9 @@ pub struct OpenAiConfig {
 pub struct RecordedConfig {
     pub id: String,
     pub path: PathBuf,
+    /// The only tenants it serves; all when absent.
+    #[serde(default)]
+    pub tenants: Vec<TenantId>,
 }
 
 /// Which models an account serves, and what they are called there.

@@ -21,6 +21,7 @@ mod files;
 mod http;
 mod ledger;
 mod recording;
+pub mod select;
 mod server;
 mod upstream;
 mod usage;

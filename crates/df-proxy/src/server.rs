@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use df_contract::ErrorCode;
 use tokio::net::TcpListener;
@@ -18,6 +19,9 @@ use crate::http;
 use crate::ledger::Ledger;
 use crate::recording::Recorder;
 use crate::upstream::Clients;
+
+/// How often the weights of accounts may change.
+const REFRESH_EVERY: Duration = Duration::from_millis(250);
 
 /// Why the proxy does not start. Each has a stable code.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +129,7 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
         clients: Clients::new().map_err(StartError::Client)?,
         alive: alive.downgrade(),
     });
+    tokio::spawn(refresh(Arc::downgrade(&core)));
     let listener = listen(config.listen).await?;
     let address =
         listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
@@ -141,6 +146,15 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
     });
     tracing::info!(address = %address, "listening");
     Ok(Proxy { address, core, data, stop, serving, alive, ended, recording })
+}
+
+/// Weighs accounts anew by what their headers taught, off the path of calls, as long as the proxy lives.
+async fn refresh(core: Weak<Core>) {
+    loop {
+        tokio::time::sleep(REFRESH_EVERY).await;
+        let Some(core) = core.upgrade() else { return };
+        let _panicked = tokio::task::spawn_blocking(move || core.pool.refresh()).await;
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -170,7 +184,7 @@ impl Proxy {
         if calls_end.await.is_err() {
             tracing::warn!("calls were cut off by the stop; they are charged in full at the next start");
         }
-        if timeout(std::time::Duration::from_secs(1), &mut serving).await.is_err() {
+        if timeout(Duration::from_secs(1), &mut serving).await.is_err() {
             serving.abort();
         }
         core.ledger.close().await;

@@ -2,10 +2,12 @@
 
 mod assemble;
 mod client;
+mod headers;
 mod sse;
 
 pub(crate) use assemble::{Assembly, completion, stream_of};
 pub(crate) use client::{Clients, Opened, read_whole};
+pub(crate) use headers::duration;
 pub(crate) use sse::{Events, STREAM_END};
 
 /// Most bytes of one answer.

@@ -1,14 +1,19 @@
 //! What an upstream's refusal means, and whom it concerns: the key, the money, the rate, the provider, or the request.
 //! Facts about providers' errors: a 429 may mean money, and an error may come inside a 200 stream.
 
-use df_contract::{DurationMs, Timestamp};
+use df_contract::DurationMs;
 use serde_json::Value;
 
-use super::{Account, Cause};
 use crate::config::{Limits, Secret};
+use crate::select::{Axis, Verdict};
+use crate::upstream::duration;
 
-/// The longest that a provider's own `retry-after` keeps an account out.
-const MAX_RETRY_AFTER: DurationMs = DurationMs(10 * 60 * 1000);
+/// How long an account is not asked for a model that it does not have.
+const NO_MODEL_MS: u64 = 10 * 1000;
+/// A provider that says "again at once" to a call it refused means at least this.
+const MIN_RATE_WAIT_MS: u64 = 20;
+/// A provider that is overloaded for longer than this is not asked again at once.
+const MAX_SAME_WAIT: DurationMs = DurationMs(5 * 1000);
 /// Longest text of a provider that is passed on, in characters.
 const MAX_MESSAGE_CHARS: usize = 600;
 /// Codes and types that say the account has no money or quota left, whatever the status.
@@ -29,9 +34,13 @@ pub(crate) enum Failure {
     Credential,
     /// The account has no money or quota left.
     Billing,
-    /// Too many requests; the provider may say for how long.
-    Rate { retry_after: Option<DurationMs> },
-    /// The provider is overloaded, broken or silent. `maybe_billed`: it may have worked on the request all the same.
+    /// A limit; the provider may say which, and for how long.
+    Rate { axis: Option<Axis>, retry_after: Option<DurationMs> },
+    /// The provider wants fewer calls to this model.
+    SlowDown { retry_after: Option<DurationMs> },
+    /// The provider has too much to do: no fault of the account.
+    Overloaded { retry_after: Option<DurationMs> },
+    /// The provider is broken or silent. `maybe_billed`: it may have worked on the request all the same.
     Provider { what: String, maybe_billed: bool },
     /// This account does not have the model.
     NoModel,
@@ -50,8 +59,13 @@ pub(crate) enum Retry {
 impl Failure {
     pub(crate) fn retry(&self) -> Retry {
         match self {
-            Failure::Provider { .. } => Retry::Same,
-            Failure::Credential | Failure::Billing | Failure::Rate { .. } | Failure::NoModel => Retry::Next,
+            Failure::Overloaded { retry_after: Some(wait) } if *wait > MAX_SAME_WAIT => Retry::Next,
+            Failure::Provider { .. } | Failure::Overloaded { .. } => Retry::Same,
+            Failure::Credential
+            | Failure::Billing
+            | Failure::Rate { .. }
+            | Failure::SlowDown { .. }
+            | Failure::NoModel => Retry::Next,
             Failure::Request { .. } => Retry::Never,
         }
     }
@@ -61,7 +75,8 @@ impl Failure {
         match self {
             Failure::Credential => "credential refused",
             Failure::Billing => "out of money or quota",
-            Failure::Rate { .. } => "rate limited",
+            Failure::Rate { .. } | Failure::SlowDown { .. } => "rate limited",
+            Failure::Overloaded { .. } => "provider overloaded",
             Failure::Provider { .. } => "provider unavailable",
             Failure::NoModel => "model missing",
             Failure::Request { .. } => "request refused",
@@ -77,18 +92,34 @@ impl Failure {
         self
     }
 
-    /// Takes the account out if the failure concerns it.
-    pub(crate) fn apply(&self, account: &Account, limits: &Limits, now: Timestamp) {
-        let (cause, cooling) = match self {
-            Failure::Credential => (Cause::Credential, DurationMs(limits.credential_cooling_ms)),
-            Failure::Billing => (Cause::Billing, DurationMs(limits.billing_cooling_ms)),
-            Failure::Rate { retry_after } => {
-                (Cause::Rate, retry_after.unwrap_or(DurationMs(limits.rate_cooling_ms)).min(MAX_RETRY_AFTER))
-            }
-            Failure::Provider { .. } | Failure::NoModel | Failure::Request { .. } => return,
-        };
-        account.cool(now.plus(cooling), cause);
+    /// Whom it concerns, and for how long.
+    pub(crate) fn verdict(&self, limits: &Limits) -> Verdict {
+        let wait =
+            |said: Option<DurationMs>| said.map_or(limits.rate_cooling_ms, |w| w.0.max(MIN_RATE_WAIT_MS));
+        match self {
+            Failure::Credential => Verdict::Credential { wait_ms: limits.credential_cooling_ms },
+            Failure::Billing => Verdict::Billing { wait_ms: limits.billing_cooling_ms },
+            Failure::Rate { axis, retry_after } => Verdict::Rate { axis: *axis, wait_ms: wait(*retry_after) },
+            Failure::SlowDown { retry_after } => Verdict::SlowDown { wait_ms: wait(*retry_after) },
+            Failure::Overloaded { retry_after } => Verdict::Overloaded { wait_ms: retry_after.map(|w| w.0) },
+            Failure::Provider { .. } => Verdict::Broken,
+            Failure::NoModel => Verdict::NoModel { wait_ms: NO_MODEL_MS },
+            Failure::Request { .. } => Verdict::Nothing,
+        }
     }
+
+    /// The provider may bill it although no answer came.
+    pub(crate) fn maybe_billed(&self) -> bool {
+        matches!(self, Failure::Provider { maybe_billed: true, .. })
+    }
+}
+
+/// A refusal as it came: the status, what the headers say of a wait, the body.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Refusal<'a> {
+    pub(crate) status: u16,
+    pub(crate) retry_after: Option<DurationMs>,
+    pub(crate) body: &'a Value,
 }
 
 /// The error object of a body: `{"error": {...}}` or the object itself.
@@ -100,7 +131,7 @@ struct Said {
 
 impl Said {
     fn in_body(body: &Value) -> Self {
-        let error = if body["error"].is_null() { body } else { &body["error"] };
+        let error = error_of(body);
         let text = |v: &Value| {
             v.as_str().map_or_else(|| if v.is_null() { String::new() } else { v.to_string() }, str::to_owned)
         };
@@ -121,15 +152,60 @@ impl Said {
     }
 }
 
+/// Gemini puts it into a list.
+fn error_of(body: &Value) -> &Value {
+    let body = body.get(0).unwrap_or(body);
+    if body["error"].is_null() { body } else { &body["error"] }
+}
+
+/// A wait that the body names: Google's `RetryInfo`, `resets_in_seconds`, or OpenAI's "try again in 6m0s".
+fn wait_in(body: &Value, said: &Said) -> Option<DurationMs> {
+    let error = error_of(body);
+    let info = error["details"].as_array().into_iter().flatten().find_map(|d| d["retryDelay"].as_str());
+    let seconds = || Some(error["resets_in_seconds"].as_u64()?.saturating_mul(1_000));
+    let in_text = || {
+        let (_, rest) = said.message.split_once("try again in ")?;
+        duration(rest.split_whitespace().next()?.trim_end_matches(['.', ',']))
+    };
+    info.and_then(duration).or_else(seconds).or_else(in_text).map(DurationMs)
+}
+
+/// The limit that a 429 names: by type (OpenAI), by quota (Google), or in words.
+fn axis_in(body: &Value, said: &Said) -> Option<Axis> {
+    let violations = error_of(body)["details"].as_array().into_iter().flatten();
+    let quota = violations.filter_map(|d| d["violations"][0]["quotaId"].as_str()).next().unwrap_or_default();
+    let text = format!("{} {quota}", said.message).to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if has(&["input tokens per min", "inputtokensper", "input_token"]) {
+        Some(Axis::InputTokensPerMinute)
+    } else if has(&["output tokens per min", "outputtokensper"]) {
+        Some(Axis::OutputTokensPerMinute)
+    } else if has(&["requests per day", "(rpd)", "requestsperday"]) {
+        Some(Axis::RequestsPerDay)
+    } else if said.kind == "tokens" || has(&["tokens per min", "(tpm)", "tokensperminute"]) {
+        Some(Axis::TokensPerMinute)
+    } else if said.kind == "requests" || has(&["requests per min", "(rpm)", "requestsperminute"]) {
+        Some(Axis::RequestsPerMinute)
+    } else if has(&["concurrent", "concurrency"]) {
+        Some(Axis::Concurrency)
+    } else {
+        None
+    }
+}
+
 /// A status other than 200.
-pub(crate) fn classify(status: u16, retry_after: Option<DurationMs>, body: &Value) -> Failure {
+pub(crate) fn classify(refusal: Refusal<'_>) -> Failure {
+    let Refusal { status, retry_after, body } = refusal;
     let said = Said::in_body(body);
+    let retry_after = retry_after.or_else(|| wait_in(body, &said));
     match status {
         402 => Failure::Billing,
         403 | 429 if said.any(OUT_OF_MONEY) => Failure::Billing,
+        429 | 503 if said.any(&["slow_down"]) => Failure::SlowDown { retry_after },
         401 | 403 => Failure::Credential,
-        429 => Failure::Rate { retry_after },
+        429 => Failure::Rate { axis: axis_in(body, &said), retry_after },
         404 => Failure::NoModel,
+        503 | 529 => Failure::Overloaded { retry_after },
         408 | 409 | 425 | 500.. => {
             Failure::Provider { what: format!("status {status}"), maybe_billed: false }
         }
@@ -142,12 +218,17 @@ pub(crate) fn classify(status: u16, retry_after: Option<DurationMs>, body: &Valu
 pub(crate) fn classify_in_stream(body: &Value) -> Failure {
     let said = Said::in_body(body);
     if let Ok(status @ 400..600) = said.code.parse::<u16>() {
-        return classify(status, None, body);
+        return classify(Refusal { status, retry_after: None, body });
     }
+    let retry_after = wait_in(body, &said);
     if said.any(OUT_OF_MONEY) {
         Failure::Billing
+    } else if said.any(&["slow_down"]) {
+        Failure::SlowDown { retry_after }
     } else if said.any(&["rate_limit"]) {
-        Failure::Rate { retry_after: None }
+        Failure::Rate { axis: axis_in(body, &said), retry_after }
+    } else if said.any(&["overloaded"]) {
+        Failure::Overloaded { retry_after }
     } else if said.any(&["invalid_api_key", "authentication", "permission"]) {
         Failure::Credential
     } else if said.any(&["invalid_request", "context_length"]) {
@@ -175,19 +256,18 @@ mod tests {
             (403, &quota, Failure::Billing),
             (402, &none, Failure::Billing),
             (429, &quota, Failure::Billing),
-            (429, &none, Failure::Rate { retry_after: Some(DurationMs(5)) }),
+            (429, &none, Failure::Rate { axis: None, retry_after: Some(DurationMs(5)) }),
             (404, &none, Failure::NoModel),
             (500, &none, provider("status 500")),
-            (529, &none, provider("status 529")),
+            (503, &none, Failure::Overloaded { retry_after: Some(DurationMs(5)) }),
+            (529, &none, Failure::Overloaded { retry_after: Some(DurationMs(5)) }),
             (301, &none, provider("unexpected status 301")),
         ] {
-            assert_eq!(classify(status, Some(DurationMs(5)), body), expect, "{status}");
+            let refusal = Refusal { status, retry_after: Some(DurationMs(5)), body };
+            assert_eq!(classify(refusal), expect, "{status}");
         }
-        let refused = classify(
-            400,
-            None,
-            &json!({"error": {"code": "context_length_exceeded", "message": "too long"}}),
-        );
+        let body = json!({"error": {"code": "context_length_exceeded", "message": "too long"}});
+        let refused = classify(Refusal { status: 400, retry_after: None, body: &body });
         assert_eq!(refused.retry(), Retry::Never);
         assert_eq!(
             refused,
@@ -201,9 +281,52 @@ mod tests {
 
     #[test]
     fn errors_inside_a_stream_are_read_too() {
-        assert_eq!(classify_in_stream(&json!({"error": {"code": 429}})), Failure::Rate { retry_after: None });
+        assert_eq!(
+            classify_in_stream(&json!({"error": {"code": 429}})),
+            Failure::Rate { axis: None, retry_after: None }
+        );
         assert_eq!(classify_in_stream(&json!({"error": {"type": "insufficient_quota"}})), Failure::Billing);
         assert_eq!(classify_in_stream(&json!({"error": {"type": "overloaded_error"}})).retry(), Retry::Same);
         assert_eq!(classify_in_stream(&json!({"error": "boom"})).retry(), Retry::Same);
+    }
+
+    #[test]
+    fn a_429_names_its_limit_and_its_wait_in_each_provider_s_words() {
+        for (body, axis, wait_ms) in [
+            (
+                json!({"error": {"type": "tokens", "code": "rate_limit_exceeded",
+                    "message": "Rate limit reached for m on tokens per min (TPM): Limit 1. Please try again in 6.5s. Visit"}}),
+                Some(Axis::TokensPerMinute),
+                Some(6_500),
+            ),
+            (
+                json!({"error": {"type": "requests", "message": "requests per day (RPD): Please try again in 8m38.4s."}}),
+                Some(Axis::RequestsPerDay),
+                Some(518_400),
+            ),
+            (
+                json!({"type": "error", "error": {"type": "rate_limit_error",
+                    "message": "would exceed your organization's rate limit of 40,000 input tokens per minute"}}),
+                Some(Axis::InputTokensPerMinute),
+                None,
+            ),
+            (
+                json!([{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "quota", "details": [
+                    {"@type": "type.googleapis.com/google.rpc.QuotaFailure",
+                     "violations": [{"quotaId": "GenerateRequestsPerMinutePerProjectPerModel"}]},
+                    {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"}]}}]),
+                Some(Axis::RequestsPerMinute),
+                Some(34_000),
+            ),
+            (json!({"error": {"message": "busy", "resets_in_seconds": 9}}), None, Some(9_000)),
+        ] {
+            let expect = Failure::Rate { axis, retry_after: wait_ms.map(DurationMs) };
+            assert_eq!(classify(Refusal { status: 429, retry_after: None, body: &body }), expect);
+        }
+        let slow = json!({"error": {"code": "slow_down", "message": "ramp up"}});
+        for status in [429, 503] {
+            let refusal = Refusal { status, retry_after: None, body: &slow };
+            assert_eq!(classify(refusal), Failure::SlowDown { retry_after: None });
+        }
     }
 }

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::clock;
 use crate::error::CallError;
+use crate::select::At;
 
 /// Frames waiting for a slow client.
 const FRAME_QUEUE: usize = 64;
@@ -31,19 +33,28 @@ pub(crate) enum Frame {
 pub(crate) struct Client {
     frames: mpsc::Sender<Frame>,
     gone: bool,
+    begun: Option<At>,
 }
 
 impl Client {
     pub(crate) fn new() -> (Self, mpsc::Receiver<Frame>) {
         let (frames, receiver) = mpsc::channel(FRAME_QUEUE);
-        (Self { frames, gone: false }, receiver)
+        (Self { frames, gone: false, begun: None }, receiver)
     }
 
     /// Sends a frame; a client that has gone or stalls gets nothing more.
     pub(crate) async fn send(&mut self, frame: Frame) {
+        if matches!(frame, Frame::Begin { .. }) {
+            self.begun = Some(clock::steady());
+        }
         if !self.gone {
             self.gone = !matches!(timeout(STALL_LIMIT, self.frames.send(frame)).await, Ok(Ok(())));
         }
+    }
+
+    /// When the answer began, whether or not the client still saw it.
+    pub(crate) fn begun(&self) -> Option<At> {
+        self.begun
     }
 
     pub(crate) fn is_gone(&self) -> bool {

@@ -1,8 +1,9 @@
 //! A chat completion request: the few fields the proxy must know; all others pass through as they came.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use df_contract::Tokens;
+use df_contract::{TenantId, Tokens};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -17,6 +18,8 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// Most choices of one request.
 const MAX_CHOICES: u64 = 16;
 const MAX_MODEL_BYTES: usize = 256;
+/// Messages that tell one conversation from another: the system's and the first of the user's.
+const BEGINNING: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct ChatRequest {
@@ -28,6 +31,8 @@ pub(crate) struct ChatRequest {
     max_output: Option<u64>,
     choices: u64,
     bytes: u64,
+    /// Hash of the first messages.
+    beginning: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -52,9 +57,12 @@ impl ChatRequest {
         if model.is_empty() || model.len() > MAX_MODEL_BYTES {
             return Err(CallError::Invalid("`model` must name a model".into()));
         }
-        if field::<Vec<Value>>(&fields, "messages")?.is_none_or(|m| m.is_empty()) {
+        let messages = field::<Vec<Box<RawValue>>>(&fields, "messages")?.unwrap_or_default();
+        if messages.is_empty() {
             return Err(CallError::Invalid("`messages` must hold at least one message".into()));
         }
+        let mut beginning = DefaultHasher::new();
+        messages.iter().take(BEGINNING).for_each(|message| message.get().hash(&mut beginning));
         let choices = field(&fields, "n")?.unwrap_or(1);
         if !(1..=MAX_CHOICES).contains(&choices) {
             return Err(CallError::Invalid(format!("`n` must be 1 to {MAX_CHOICES}")));
@@ -73,6 +81,7 @@ impl ChatRequest {
             max_output,
             choices,
             bytes: body.len() as u64,
+            beginning: beginning.finish(),
             fields,
         })
     }
@@ -108,6 +117,17 @@ impl ChatRequest {
             fields.insert("stream_options".into(), raw(options)?);
         }
         serde_json::to_vec(&fields).map_err(|e| CallError::Invalid(e.to_string()))
+    }
+
+    /// What calls have in common that should meet the same prompt cache: what the client names, and how the conversation
+    /// begins. Sub-agents of one session begin differently, and so do not all fall upon one account.
+    pub(crate) fn cache_key(&self, tenant: &TenantId, session: Option<&str>) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        tenant.as_str().hash(&mut hasher);
+        session.hash(&mut hasher);
+        self.fields.get("prompt_cache_key").map(|raw| raw.get()).hash(&mut hasher);
+        self.beginning.hash(&mut hasher);
+        hasher.finish()
     }
 
     pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {

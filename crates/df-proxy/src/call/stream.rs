@@ -8,14 +8,21 @@ use tokio::time::{Instant, timeout};
 use super::{Call, Client, Ended, Frame, whole};
 use crate::accounts::{OpenAi, classify_in_stream};
 use crate::core::Core;
+use crate::select::Lane;
 use crate::upstream::{Assembly, Events, MAX_RESPONSE_BYTES, Opened, STREAM_END, read_whole, stream_of};
 use crate::usage::Usage;
 
-pub(super) async fn answer(core: &Core, call: &Call, server: &OpenAi, client: &mut Client) -> Ended {
+pub(super) async fn answer(
+    core: &Core,
+    call: &Call,
+    server: &OpenAi,
+    lane: &Lane,
+    client: &mut Client,
+) -> Ended {
     let Ok(body) = whole::body(core, call, server) else {
         return Ended::failed("the request could not be written");
     };
-    let opened = match timeout(core.limits.idle_timeout(), core.clients.open(server, body)).await {
+    let opened = match timeout(core.limits.idle_timeout(), core.clients.open(server, body, lane)).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(failure)) => return Ended::Failed(failure),
         Err(_elapsed) => return Ended::failed("no answer in time"),

@@ -7,13 +7,20 @@ use super::{Call, Client, Ended, Frame};
 use crate::accounts::{OpenAi, classify_in_stream};
 use crate::core::Core;
 use crate::recording::Response;
+use crate::select::Lane;
 use crate::upstream::read_whole;
 use crate::usage::Usage;
 
-pub(super) async fn answer(core: &Core, call: &Call, server: &OpenAi, client: &mut Client) -> Ended {
+pub(super) async fn answer(
+    core: &Core,
+    call: &Call,
+    server: &OpenAi,
+    lane: &Lane,
+    client: &mut Client,
+) -> Ended {
     let Ok(body) = body(core, call, server) else { return Ended::failed("the request could not be written") };
     let exchange = async {
-        let opened = core.clients.open(server, body).await?;
+        let opened = core.clients.open(server, body, lane).await?;
         read_whole(opened.response).await
     };
     // Read on when the client has gone: the provider bills the whole answer.

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{AccountConfig, Config, ConfigError, MAX_ACCOUNTS, OpenAiConfig};
+use super::{AccountConfig, Config, ConfigError, LimitConfig, MAX_ACCOUNTS, OpenAiConfig, Terms};
+
+/// Most domains of one account.
+const MAX_DOMAINS: usize = 4;
+/// Most limits of one domain or account.
+const MAX_LIMITS: usize = 64;
 
 fn invalid(text: String) -> ConfigError {
     ConfigError::Invalid(text)
@@ -27,17 +32,73 @@ impl Config {
                 AccountConfig::Recorded(_) => {}
             }
         }
-        for (model, members) in &self.routes {
-            if members.is_empty() {
-                return Err(invalid(format!("the route `{model}` names no account")));
+        self.check_domains()?;
+        for account in &self.accounts {
+            self.check_placement(account)?;
+        }
+        self.check_routes(ids)?;
+        self.check_limits()
+    }
+
+    fn check_domains(&self) -> Result<(), ConfigError> {
+        let mut ids = BTreeSet::new();
+        for domain in &self.domains {
+            check_id(&domain.id)?;
+            if !ids.insert(domain.id.as_str()) {
+                return Err(invalid(format!("two domains are called `{}`", domain.id)));
             }
-            for id in members {
-                if !ids.contains(id.as_str()) {
-                    return Err(invalid(format!("the route `{model}` names the unknown account `{id}`")));
-                }
+            check_amounts(&domain.id, &domain.limits)?;
+        }
+        Ok(())
+    }
+
+    fn check_placement(&self, account: &AccountConfig) -> Result<(), ConfigError> {
+        let (id, placement) = (account.id(), account.placement());
+        check_amounts(id, placement.limits)?;
+        if placement.domains.len() > MAX_DOMAINS {
+            return Err(invalid(format!("account `{id}`: more than {MAX_DOMAINS} domains")));
+        }
+        for name in placement.domains {
+            if !self.domains.iter().any(|domain| domain.id == *name) {
+                return Err(invalid(format!("account `{id}` names the unknown domain `{name}`")));
             }
         }
-        self.check_limits()
+        if placement.terms == Terms::Personal {
+            let Some(owner) = placement.owner else {
+                return Err(invalid(format!("account `{id}`: a personal subscription needs an owner")));
+            };
+            if placement.tenants.iter().any(|tenant| tenant != owner) {
+                return Err(invalid(format!(
+                    "account `{id}`: a personal subscription serves only its owner"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// `ids` are those of the accounts; a pool may not be called like one.
+    fn check_routes<'a>(&'a self, mut ids: BTreeSet<&'a str>) -> Result<(), ConfigError> {
+        let known = ids.clone();
+        let members = |what: &str, name: &str, members: &[String], known: &BTreeSet<&str>| {
+            if members.is_empty() {
+                return Err(invalid(format!("the {what} `{name}` names no account")));
+            }
+            match members.iter().find(|id| !known.contains(id.as_str())) {
+                Some(id) => Err(invalid(format!("the {what} `{name}` names the unknown account `{id}`"))),
+                None => Ok(()),
+            }
+        };
+        for pool in &self.pools {
+            check_id(&pool.id)?;
+            if !ids.insert(&pool.id) {
+                return Err(invalid(format!(
+                    "`{}` is the name of two pools, or of a pool and an account",
+                    pool.id
+                )));
+            }
+            members("pool", &pool.id, &pool.accounts, &known)?;
+        }
+        self.routes.iter().try_for_each(|(model, names)| members("route", model, names, &ids))
     }
 
     fn check_limits(&self) -> Result<(), ConfigError> {
@@ -62,6 +123,18 @@ fn check_id(id: &str) -> Result<(), ConfigError> {
         && id.len() <= 64
         && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     if fine { Ok(()) } else { Err(invalid(format!("`{id}` is no account id: use letters, digits, - _ ."))) }
+}
+
+fn check_amounts(id: &str, limits: &[LimitConfig]) -> Result<(), ConfigError> {
+    if limits.len() > MAX_LIMITS {
+        return Err(invalid(format!("`{id}` has more than {MAX_LIMITS} limits")));
+    }
+    match limits.iter().find(|limit| limit.amount == 0 || limit.burst == Some(0) || limit.family.is_empty()) {
+        Some(_) => {
+            Err(invalid(format!("`{id}`: a limit needs a family, an amount and a burst of more than 0")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_openai(c: &OpenAiConfig) -> Result<(), ConfigError> {
@@ -108,6 +181,19 @@ mod tests {
         );
         refuse("grant_key = 'a'\n[routes]\n'*' = ['gone']", "unknown account `gone`");
         refuse("grant_key = 'a'\n[routes]\n'*' = []", "names no account");
+        let recorded = "grant_key = 'a'\n[[accounts]]\nkind = 'recorded'\nid = 'r'\npath = 'x'\n";
+        refuse(&format!("{recorded}[[pools]]\nid = 'r'\naccounts = ['r']"), "a pool and an account");
+        refuse(
+            &format!("{recorded}[[pools]]\nid = 'p'\naccounts = ['q']"),
+            "pool `p` names the unknown account",
+        );
+        let live =
+            "grant_key = 'a'\n[[accounts]]\nkind = 'openai-compatible'\nid = 'a'\nbase_url = 'http://x/'\n";
+        refuse(&format!("{live}domains = ['d']"), "unknown domain `d`");
+        refuse(&format!("{live}terms = 'personal'"), "needs an owner");
+        refuse(&format!("{live}terms = 'personal'\nowner = 'me'\ntenants = ['me', 'you']"), "only its owner");
+        refuse(&format!("{live}limits = [{{ axis = 'requests_per_minute', amount = 0 }}]"), "more than 0");
+        refuse(&format!("{live}limits = [{{ axis = 'requests', amount = 1 }}]"), "unknown variant");
         let account = "grant_key = 'a'\n[[accounts]]\nkind = 'openai-compatible'\nid = 'a'\n";
         refuse(&format!("{account}base_url = 'ftp://x/'"), "http:// or https://");
         refuse(&format!("{account}base_url = 'http://u:p@x/'"), "not in base_url");

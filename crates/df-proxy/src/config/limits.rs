@@ -30,6 +30,8 @@ pub struct Limits {
     pub rotations: u32,
     /// First pause before a retry; doubles each time.
     pub retry_pause_ms: u64,
+    /// How long a call waits, in all, for an account to be free again rather than be refused.
+    pub park_ms: u64,
     /// How long an account stays out after its key was refused.
     pub credential_cooling_ms: u64,
     /// How long an account stays out after it ran out of money.
@@ -52,6 +54,7 @@ impl Default for Limits {
             retries: 2,
             rotations: 4,
             retry_pause_ms: 250,
+            park_ms: 5 * 1000,
             credential_cooling_ms: 10 * 60 * 1000,
             billing_cooling_ms: 30 * 60 * 1000,
             rate_cooling_ms: 10 * 1000,
@@ -68,6 +71,9 @@ impl Limits {
     }
     pub(crate) fn idle_timeout(&self) -> Duration {
         Duration::from_millis(self.idle_timeout_ms)
+    }
+    pub(crate) fn park(&self) -> Duration {
+        Duration::from_millis(self.park_ms)
     }
     pub(crate) fn drain_timeout(&self) -> Duration {
         Duration::from_millis(self.drain_timeout_ms)

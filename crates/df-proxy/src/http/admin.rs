@@ -72,7 +72,7 @@ pub(super) async fn revoke(
 pub(super) async fn accounts(State(core): State<Arc<Core>>, headers: HeaderMap) -> Response {
     let view = async {
         auth::admin(&core, &headers)?;
-        let now = clock::now();
+        let now = clock::steady();
         let accounts: Vec<_> = core.pool.accounts().iter().map(|a| a.view(now)).collect();
         let (by_account, by_job) = (core.ledger.account_totals(), core.ledger.job_totals());
         Ok(json!({"accounts": accounts, "usage_by_account": by_account, "usage_by_job": by_job}))

@@ -22,6 +22,12 @@ use crate::error::CallError;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_COMMENT: &[u8] = b": waiting\n\n";
 const RECORDING_HEADER: &str = "x-devfactory-recording";
+/// Calls of one session share a prompt cache where that is possible.
+const SESSION_HEADER: &str = "x-devfactory-session";
+/// Only this account, for what is kept there.
+const ACCOUNT_HEADER: &str = "x-devfactory-account";
+/// Longest value of either, in bytes.
+const MAX_NAME_BYTES: usize = 256;
 
 pub(super) async fn completions(State(core): State<Arc<Core>>, request: Request) -> Response {
     match let_in(core, request).await {
@@ -38,6 +44,8 @@ async fn let_in(core: Arc<Core>, request: Request) -> Result<(bool, Receiver<Fra
         .try_acquire_owned()
         .map_err(|_| CallError::Busy(core.limits.max_in_flight))?;
     let alive = core.alive.upgrade().ok_or(CallError::Lost)?;
+    let session = named(request.headers(), SESSION_HEADER)?;
+    let account = named(request.headers(), ACCOUNT_HEADER)?;
     let limit = core.limits.max_request_bytes;
     let read = timeout(core.limits.body_timeout(), to_bytes(request.into_body(), limit)).await;
     let read = read.map_err(|_elapsed| CallError::Invalid("the body did not arrive in time".into()))?;
@@ -57,12 +65,20 @@ async fn let_in(core: Arc<Core>, request: Request) -> Result<(bool, Receiver<Fra
     let fingerprint = if core.needs_fingerprints() { request.fingerprint() } else { None };
     let streamed = request.stream;
     let (client, frames) = Client::new();
-    let call = Call { claims, request, fingerprint };
+    let call = Call { claims, request, fingerprint, session, account };
     tokio::spawn(async move {
         call::answer(core, call, client).await;
         drop((permit, alive));
     });
     Ok((streamed, frames))
+}
+
+fn named(headers: &HeaderMap, name: &str) -> Result<Option<String>, CallError> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    match value.to_str() {
+        Ok(text) if text.len() <= MAX_NAME_BYTES => Ok(Some(text.to_owned())),
+        Ok(_) | Err(_) => Err(CallError::Invalid(format!("`{name}` must be short plain text"))),
+    }
 }
 
 async fn whole_answer(mut frames: Receiver<Frame>) -> Response {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use df_contract::DurationMs;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Response, redirect};
 use serde_json::Value;
 
-use super::MAX_RESPONSE_BYTES;
-use crate::accounts::{Failure, OpenAi, classify};
+use super::{MAX_RESPONSE_BYTES, headers};
+use crate::accounts::{Failure, OpenAi, Refusal, classify};
+use crate::clock;
+use crate::select::Lane;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of a refusal that are read, and how long it may take.
@@ -37,8 +38,9 @@ impl Clients {
         Ok(Self { world: builder().build()?, loopback: builder().no_proxy().build()? })
     }
 
-    /// Sends the request and waits for the head of the answer.
-    pub(crate) async fn open(&self, server: &OpenAi, body: Vec<u8>) -> Result<Opened, Failure> {
+    /// Sends the request and waits for the head of the answer. What that says of limits goes to `lane`, whatever the
+    /// answer is.
+    pub(crate) async fn open(&self, server: &OpenAi, body: Vec<u8>, lane: &Lane) -> Result<Opened, Failure> {
         let client = if server.loopback { &self.loopback } else { &self.world };
         let mut request = client.post(&server.url).header(CONTENT_TYPE, "application/json").body(body);
         if let Some(key) = &server.key {
@@ -49,14 +51,16 @@ impl Clients {
         }
         let response = request.send().await.map_err(|error| unreachable(&error))?;
         let status = response.status().as_u16();
+        let now = clock::now();
+        lane.hear(&headers::heard(response.headers(), now), clock::steady());
         if status == 200 {
             let kind = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
             let is_json = kind.starts_with("application/json");
             return Ok(Opened { response, is_json });
         }
-        let retry_after = retry_after(&response);
+        let retry_after = headers::retry_after(response.headers(), now);
         let body = tokio::time::timeout(ERROR_TIMEOUT, refusal(response)).await.unwrap_or_default();
-        Err(classify(status, retry_after, &body))
+        Err(classify(Refusal { status, retry_after, body: &body }))
     }
 }
 
@@ -64,12 +68,6 @@ impl Clients {
 fn unreachable(error: &reqwest::Error) -> Failure {
     let what = if error.is_connect() { "no connection" } else { "the connection broke" };
     Failure::Provider { what: what.into(), maybe_billed: !error.is_connect() }
-}
-
-/// `retry-after` in whole seconds, or `retry-after-ms`. A date is not understood and counts as no answer.
-fn retry_after(response: &Response) -> Option<DurationMs> {
-    let number = |name: &str| response.headers().get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
-    number("retry-after").map(DurationMs::from_secs).or_else(|| number("retry-after-ms").map(DurationMs))
 }
 
 /// The body of a refusal.

@@ -6,5 +6,6 @@ mod budgets;
 mod calls;
 mod recordings;
 mod rotation;
+mod selection;
 mod support;
 mod upstream;

@@ -28,17 +28,31 @@ pub(crate) fn now() -> Timestamp {
     Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64)
 }
 
-/// The configuration of accounts `a0`, `a1`, ... over `upstreams`, all serving every model.
+/// The configuration of accounts `a0`, `a1`, ... over `upstreams`, all serving every model, each asked when those
+/// before it cannot answer.
 pub(crate) fn accounts(upstreams: &[&Upstream]) -> String {
-    let mut text = String::new();
-    for (i, upstream) in upstreams.iter().enumerate() {
-        text += &format!(
-            "[[accounts]]\nid = 'a{i}'\nkind = 'openai-compatible'\nbase_url = 'http://{}/v1'\nkey_file = 'key'\n",
-            upstream.address
-        );
+    let pools: Vec<String> = (0..upstreams.len()).map(|i| format!("'p{i}'")).collect();
+    let mut text = listed(upstreams, "");
+    for i in 0..upstreams.len() {
+        text += &format!("[[pools]]\nid = 'p{i}'\naccounts = ['a{i}']\n");
     }
+    text + &format!("[routes]\n'*' = [{}]\n", pools.join(", "))
+}
+
+/// The same accounts as one pool, each with `more` in its table.
+pub(crate) fn pooled(upstreams: &[&Upstream], more: &str) -> String {
     let ids: Vec<String> = (0..upstreams.len()).map(|i| format!("'a{i}'")).collect();
-    text + &format!("[routes]\n'*' = [{}]\n", ids.join(", "))
+    listed(upstreams, more) + &format!("[routes]\n'*' = [{}]\n", ids.join(", "))
+}
+
+fn listed(upstreams: &[&Upstream], more: &str) -> String {
+    let account = |(i, upstream): (usize, &&Upstream)| {
+        format!(
+            "[[accounts]]\nid = 'a{i}'\nkind = 'openai-compatible'\nbase_url = 'http://{}/v1'\nkey_file = 'key'\n{more}\n",
+            upstream.address
+        )
+    };
+    upstreams.iter().enumerate().map(account).collect()
 }
 
 /// The claims of a good grant for model `m`, budgeted in tokens.
@@ -100,6 +114,18 @@ impl Harness {
 
     pub(crate) async fn post(&self, token: &str, body: &Value) -> Response {
         let request = self.http.post(self.url("/v1/chat/completions")).bearer_auth(token);
+        request.json(body).send().await.unwrap()
+    }
+
+    /// A call of `tenant` with headers of its own.
+    pub(crate) async fn call_as(&self, tenant: &str, headers: &[(&str, &str)], body: &Value) -> Response {
+        let mut claims = claims();
+        claims.tenant = tenant.parse().unwrap();
+        claims.caps = vec![cap(tenant, Some(1_000_000), None)];
+        let mut request = self.http.post(self.url("/v1/chat/completions")).bearer_auth(self.grant(&claims));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         request.json(body).send().await.unwrap()
     }
 

@@ -19,6 +19,8 @@ use tokio::sync::Semaphore;
 pub(crate) enum Say {
     Status(u16, &'static [(&'static str, &'static str)], Value),
     Whole(Value),
+    /// With these headers.
+    Headed(&'static [(&'static str, &'static str)], Box<Say>),
     /// Status, content type and body as they are.
     Raw(u16, &'static str, &'static str),
     /// Events, then what comes after them.
@@ -94,20 +96,28 @@ async fn say(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> R
         let mut script = shared.script.lock().unwrap();
         if script.len() > 1 { script.pop_front().unwrap() } else { script.front().unwrap().clone() }
     };
+    said(next, &shared)
+}
+
+fn said(next: Say, shared: &Shared) -> Response {
     match next {
         Say::Status(status, headers, body) => {
-            let mut response = (StatusCode::from_u16(status).unwrap(), axum::Json(body)).into_response();
-            for (name, value) in headers {
-                response.headers_mut().insert(*name, value.parse().unwrap());
-            }
-            response
+            headed(headers, (StatusCode::from_u16(status).unwrap(), axum::Json(body)).into_response())
         }
+        Say::Headed(headers, then) => headed(headers, said(*then, shared)),
         Say::Whole(body) => axum::Json(body).into_response(),
         Say::Raw(status, kind, body) => {
             (StatusCode::from_u16(status).unwrap(), [(header::CONTENT_TYPE, kind)], body).into_response()
         }
-        Say::Stream(events, after) => stream(events, after, shared.released),
+        Say::Stream(events, after) => stream(events, after, Arc::clone(&shared.released)),
     }
+}
+
+fn headed(headers: &[(&'static str, &'static str)], mut response: Response) -> Response {
+    for (name, value) in headers {
+        response.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    response
 }
 
 fn stream(events: Vec<Value>, after: After, released: Arc<Semaphore>) -> Response {
