@@ -1,14 +1,17 @@
 //! `devfactory-proxy`: the AI proxy as a process. Everything it does is in df-proxy.
 
+mod commands;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
+use commands::Command;
 use df_contract::{ErrorCode, Problem};
-use df_proxy::StartError;
 use df_proxy::config::Config;
+use df_proxy::{AdminError, StartError};
 
 /// Serves OpenAI-compatible chat completions over several accounts, under signed grants and hard budgets.
 #[derive(Debug, Parser)]
@@ -23,11 +26,14 @@ struct Arguments {
     /// Stop also when standard input ends, as it does when the process that holds its other end is gone.
     #[arg(long)]
     stop_at_eof: bool,
+    /// Asks a running proxy; without a command, this is the proxy.
+    #[command(subcommand)]
+    command: Option<Command>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
+    match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The log may not be set up yet, and whoever started this reads the end of stderr.
@@ -40,10 +46,12 @@ fn main() -> ExitCode {
 }
 
 fn code_of(error: &anyhow::Error) -> ErrorCode {
-    error.downcast_ref::<StartError>().map_or(ErrorCode::Internal, StartError::code)
+    let asking = error.downcast_ref::<AdminError>().map(commands::code_of);
+    let starting = error.downcast_ref::<StartError>().map(StartError::code);
+    asking.or(starting).unwrap_or(ErrorCode::Internal)
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
+fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config).map_err(StartError::Config)?;
     if arguments.check {
         df_proxy::check(&config)?;
@@ -53,6 +61,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             serde_json::json!({"event": "checked", "config": arguments.config})
         )?;
         return Ok(());
+    }
+    if let Some(command) = arguments.command {
+        return tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("the runtime cannot be started")?
+            .block_on(commands::run(&config, command));
     }
     df_observability::init_json_logs("devfactory-proxy", &config.log)?;
     tokio::runtime::Builder::new_multi_thread()

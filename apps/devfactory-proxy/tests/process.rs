@@ -137,6 +137,40 @@ async fn a_killed_process_charges_what_it_held_when_it_starts_again() {
     );
 }
 
+#[tokio::test]
+async fn keys_are_made_listed_and_revoked_from_the_command_line() {
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let dir = tempfile::tempdir().unwrap();
+    let file = config(dir.path(), "127.0.0.1:0", "127.0.0.1:9");
+    let ask = |arguments: &[&str]| {
+        let output = program().arg("--config").arg(&file).args(arguments).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout.clone()).unwrap(), output)
+    };
+    refused(&ask(&["keys", "list"]).2, "upstream_unavailable");
+    let mut running = start(&file, &dir.path().join("log"));
+    let at = address(dir.path()).await;
+    let wish = [
+        "keys", "add", "--name", "me", "--tenant", "acme", "--model", "m", "--usd", "1.5", "--period", "day",
+    ];
+    let (made, answer, _) = ask(&wish);
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert!(made && answer["key"]["nano_usd"] == 1_500_000_000, "{answer}");
+    let (id, token) = (answer["key"]["id"].as_str().unwrap(), answer["token"].as_str().unwrap());
+    let models = || {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        client.get(format!("http://{at}/v1/models")).bearer_auth(token).send()
+    };
+    assert_eq!(models().await.unwrap().status(), 200);
+    let (_, listed, _) = ask(&["keys", "list"]);
+    assert!(listed.contains(id) && !listed.contains(token), "{listed}");
+    assert!(ask(&["keys", "revoke", id]).0);
+    assert_eq!(models().await.unwrap().status(), 401);
+    refused(&ask(&["keys", "revoke", "nobody"]).2, "not_found");
+    assert_eq!(ask(&["usage"]).1, "");
+    running.kill().unwrap();
+    running.wait().unwrap();
+}
+
 #[test]
 fn what_cannot_start_says_why_with_its_code() {
     let dir = tempfile::tempdir().unwrap();

@@ -64,6 +64,8 @@ pub(crate) struct OpenAi {
     pub(crate) output_limit: OutputLimit,
     /// Loopback servers are never asked for through a proxy of the environment.
     pub(crate) loopback: bool,
+    /// Whose prices it has.
+    pub(crate) priced_as: Option<String>,
     /// Host and port: who is overloaded when it is overloaded.
     provider: String,
 }
@@ -245,6 +247,11 @@ impl Pool {
 
     pub(crate) fn find(&self, id: &str) -> Option<SlotId> {
         self.accounts.iter().find(|account| account.id == id).map(|account| account.slot.id())
+    }
+
+    /// Models that have a route of their own.
+    pub(crate) fn routed_models(&self) -> Vec<String> {
+        self.routes.keys().filter(|model| *model != ANY_MODEL).cloned().collect()
     }
 
     pub(crate) fn accounts(&self) -> &[Account] {

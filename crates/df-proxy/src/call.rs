@@ -3,6 +3,7 @@
 //! A call runs in a task of its own and always ends in a settlement; the client only holds the receiving end of its
 //! frames. A client that goes away therefore changes nothing but how long the answer is still read.
 
+mod caller;
 mod client;
 mod recorded;
 mod request;
@@ -12,28 +13,26 @@ mod whole;
 
 use std::sync::Arc;
 
-use df_contract::{GrantClaims, NanoUsd, Tokens};
 use tokio::time::timeout;
 
+pub(crate) use caller::Caller;
 pub(crate) use client::{Client, Frame};
 pub(crate) use request::ChatRequest;
 
 use crate::accounts::{Account, Backend, Failure, OpenAi};
 use crate::clock;
-use crate::config::Price;
 use crate::core::Core;
 use crate::error::CallError;
-use crate::ledger::{Amount, Outcome, Payer, Reservation, Spender};
+use crate::ledger::{Amount, Outcome, Payer, Reservation};
+use crate::prices::Purchase;
 use crate::recording::{Entry, Fingerprint, RecordedUsage, Response};
 use crate::select::{At, Permit, Used, Verdict};
-use crate::usage::Usage;
-
-const TOKENS_PER_PRICE: u128 = 1_000_000;
+use crate::usage::{Said, Usage};
 
 /// A call that was let in.
 #[derive(Debug)]
 pub(crate) struct Call {
-    pub(crate) claims: GrantClaims,
+    pub(crate) caller: Arc<Caller>,
     pub(crate) request: ChatRequest,
     /// Present if somebody records or replays.
     pub(crate) fingerprint: Option<Fingerprint>,
@@ -47,7 +46,7 @@ pub(crate) struct Call {
 #[derive(Debug)]
 pub(crate) enum Ended {
     /// The model's answer is complete. What is still to be sent goes out after the settlement.
-    Answered { usage: Option<Usage>, response: Option<Response>, last: Vec<Frame> },
+    Answered { said: Option<Said>, response: Option<Response>, last: Vec<Frame> },
     /// Nothing was passed on; somebody else may be asked.
     Failed(Failure),
     /// The answer had begun, and then broke.
@@ -75,19 +74,14 @@ pub(crate) async fn answer(core: Arc<Core>, call: Call, mut client: Client) {
     let answered = timeout(core.limits.request_timeout(), rotate::run(&core, &call, &mut client)).await;
     let error = match answered {
         Ok(Ok(())) => {
-            let claims = &call.claims;
-            tracing::info!(
-                job = %claims.job, task = %claims.task, attempt = %claims.attempt, epoch = claims.epoch,
-                model = call.request.model, "a call ended"
-            );
+            tracing::info!(caller = %call.caller, model = call.request.model, "a call ended");
             return;
         }
         Ok(Err(error)) => error,
         Err(_elapsed) => CallError::Unavailable("the time for the whole call is over".into()),
     };
     tracing::warn!(
-        job = %call.claims.job, task = %call.claims.task, attempt = %call.claims.attempt, epoch = call.claims.epoch,
-        model = call.request.model, code = error.code().code(), "a call failed"
+        caller = %call.caller, model = call.request.model, code = error.code().code(), "a call failed"
     );
     client.send(Frame::Fail(error)).await;
 }
@@ -100,7 +94,7 @@ async fn attempt(
     permit: Permit,
     client: &mut Client,
 ) -> Result<Option<Failure>, CallError> {
-    let (price, estimate, held) = match reserve(core, call, account) {
+    let (buying, estimate, held) = match reserve(core, call, account) {
         Ok(reserved) => reserved,
         Err(error) => {
             permit.cancel();
@@ -121,8 +115,14 @@ async fn attempt(
         }
     };
     let outcome = match &ended {
-        Ended::Answered { usage: Some(usage), .. } => Outcome::Settled(charge(price, *usage)),
-        Ended::Answered { usage: None, .. } | Ended::BrokenOff => Outcome::Estimated,
+        Ended::Answered { said: Some(said), .. } => {
+            let served = Purchase { tier: said.tier.unwrap_or(buying.tier), ..buying };
+            // A tier that nobody priced is charged as the one that was asked for.
+            let priced = core.prices.charge(served, said.usage).is_some();
+            let known = price(core, call, account, if priced { served } else { buying }, said.usage);
+            known.map_or(Outcome::Estimated, Outcome::Settled)
+        }
+        Ended::Answered { said: None, .. } | Ended::BrokenOff => Outcome::Estimated,
         Ended::Failed(failure) if failure.maybe_billed() => Outcome::Estimated,
         Ended::Failed(_) | Ended::Mismatch(_) => Outcome::Failed,
     };
@@ -131,9 +131,9 @@ async fn attempt(
     // Before the last frame: a client that asks again at once finds the budget as it now is.
     held.settle(outcome);
     match ended {
-        Ended::Answered { usage, response, last } => {
+        Ended::Answered { said, response, last } => {
             if let (Backend::OpenAi(_), Some(response)) = (&account.backend, response) {
-                record(core, call, response, usage.unwrap_or(estimate.usage)).await;
+                record(core, call, response, said.map_or(estimate.usage, |said| said.usage)).await;
             }
             for frame in last {
                 client.send(frame).await;
@@ -147,20 +147,25 @@ async fn attempt(
 }
 
 /// Holds the estimate on every level of the budget.
-fn reserve(core: &Core, call: &Call, account: &Account) -> Result<(Price, Amount, Reservation), CallError> {
-    let price = price(core, call, account)?;
+fn reserve<'a>(
+    core: &Core,
+    call: &'a Call,
+    account: &'a Account,
+) -> Result<(Purchase<'a>, Amount, Reservation), CallError> {
+    let buying = purchase(call, account);
     let output = call.request.output_estimate(core.limits.default_output_tokens);
-    let estimate = charge(price, Usage::plain(call.request.input_estimate(), output));
-    let held = core.ledger.reserve(payer(call, account), &call.claims.caps, estimate)?;
-    Ok((price, estimate, held))
+    let may_need = Usage::plain(call.request.input_estimate(), output);
+    let estimate = price(core, call, account, buying, may_need)?;
+    let held = core.ledger.reserve(payer(call, account), &call.caller.caps, estimate)?;
+    Ok((buying, estimate, held))
 }
 
 /// What an attempt shows of its account: tokens that count against its limits, and how it did. What a client cut short
 /// shows nothing.
 fn shown(core: &Core, call: &Call, ended: &Ended, client: &Client, sent: At) -> (Option<Used>, Verdict) {
     match ended {
-        Ended::Answered { usage, .. } => {
-            let used = usage.map(|u| Used {
+        Ended::Answered { said, .. } => {
+            let used = said.map(|said| said.usage).map(|u| Used {
                 input: u.all_input().0,
                 cached: u.cache_read.0,
                 output: u.all_output().0,
@@ -182,45 +187,33 @@ fn shown(core: &Core, call: &Call, ended: &Ended, client: &Client, sent: At) -> 
 }
 
 fn payer(call: &Call, account: &Account) -> Payer {
-    let claims = &call.claims;
-    Payer {
-        by: Spender::Grant {
-            tenant: claims.tenant.clone(),
-            job: claims.job,
-            task: claims.task.clone(),
-            epoch: claims.epoch,
-            attempt: claims.attempt,
-        },
-        account: account.id.clone(),
-        model: call.request.model.clone(),
-    }
+    Payer { by: call.caller.spender.clone(), account: account.id.clone(), model: call.request.model.clone() }
+}
+
+fn purchase<'a>(call: &'a Call, account: &'a Account) -> Purchase<'a> {
+    let provider = match &account.backend {
+        Backend::OpenAi(server) => server.priced_as.as_deref(),
+        Backend::Recorded(_) => None,
+    };
+    Purchase { model: &call.request.model, provider, tier: call.request.tier, at: clock::now() }
 }
 
 /// A replay costs nothing. A live model without a price serves budgets in tokens only.
-fn price(core: &Core, call: &Call, account: &Account) -> Result<Price, CallError> {
-    let free = Price { input_nano_usd_per_million: 0, output_nano_usd_per_million: 0 };
-    let model = &call.request.model;
-    match (&account.backend, core.prices.get(model)) {
+fn price(
+    core: &Core,
+    call: &Call,
+    account: &Account,
+    buying: Purchase<'_>,
+    usage: Usage,
+) -> Result<Amount, CallError> {
+    let free = Amount { usage, ..Amount::default() };
+    match (&account.backend, core.prices.charge(buying, usage)) {
         (Backend::Recorded(_), _) => Ok(free),
-        (Backend::OpenAi(_), Some(price)) => Ok(*price),
-        (Backend::OpenAi(_), None) if call.claims.caps.iter().any(|c| c.nano_usd.is_some()) => {
-            Err(CallError::ModelUnpriced(model.clone()))
+        (Backend::OpenAi(_), Some(amount)) => Ok(amount),
+        (Backend::OpenAi(_), None) if call.caller.caps.iter().any(|c| c.nano_usd.is_some()) => {
+            Err(CallError::ModelUnpriced(call.request.model.clone()))
         }
         (Backend::OpenAi(_), None) => Ok(free),
-    }
-}
-
-/// Rounded up per axis: a fraction of a nano-dollar is never given away.
-fn charge(price: Price, usage: Usage) -> Amount {
-    let cost = |tokens: Tokens, per_million: u64| {
-        let exact = (u128::from(tokens.0) * u128::from(per_million)).div_ceil(TOKENS_PER_PRICE);
-        NanoUsd(u64::try_from(exact).unwrap_or(u64::MAX))
-    };
-    Amount {
-        usage,
-        nano_usd: cost(usage.all_input(), price.input_nano_usd_per_million)
-            .saturating_add(cost(usage.all_output(), price.output_nano_usd_per_million)),
-        price: None,
     }
 }
 
@@ -228,7 +221,7 @@ async fn record(core: &Core, call: &Call, mut response: Response, usage: Usage) 
     let (Some(recorder), Some(asked)) = (&core.recorder, &call.fingerprint) else { return };
     response.message = request::message_to_record(&response.message, asked.step);
     let entry = Entry {
-        task: call.claims.task.clone(),
+        task: call.caller.task.clone(),
         step: asked.step,
         model: call.request.model.clone(),
         messages_key: asked.messages_key.clone(),
@@ -239,19 +232,4 @@ async fn record(core: &Core, call: &Call, mut response: Response, usage: Usage) 
         usage: RecordedUsage { input_tokens: usage.all_input(), output_tokens: usage.all_output() },
     };
     recorder.append(entry).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn money_is_rounded_up_and_never_wraps() {
-        let price = Price { input_nano_usd_per_million: 150_000_000, output_nano_usd_per_million: 1 };
-        let usage = Usage::plain(Tokens(1_000), Tokens(1));
-        assert_eq!(charge(price, usage).nano_usd, NanoUsd(150_001));
-        let huge = Price { input_nano_usd_per_million: u64::MAX, output_nano_usd_per_million: u64::MAX };
-        let all = Usage::plain(Tokens(u64::MAX), Tokens(u64::MAX));
-        assert_eq!(charge(huge, all).nano_usd, NanoUsd(u64::MAX));
-    }
 }

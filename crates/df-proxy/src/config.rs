@@ -10,11 +10,14 @@ use serde::Deserialize;
 mod check;
 mod limits;
 mod pools;
+mod price;
 mod secret;
 
+pub use crate::calendar::{Day, NoDay};
 pub use limits::Limits;
 pub(crate) use pools::Placement;
 pub use pools::{DomainConfig, LimitConfig, PoolConfig, Terms};
+pub use price::{MAX_PRICES, Price, Tier};
 pub use secret::Secret;
 
 /// Longest configuration file read, in bytes.
@@ -56,8 +59,12 @@ pub struct Config {
     /// another are a pool.
     #[serde(default)]
     pub routes: BTreeMap<String, Vec<String>>,
+    /// `[[prices]]` rows, or the short `[prices.MODEL]`.
+    #[serde(default, deserialize_with = "price::either")]
+    pub prices: Vec<Price>,
+    /// Further rows, one JSON object a line.
     #[serde(default)]
-    pub prices: BTreeMap<String, Price>,
+    pub prices_file: Option<PathBuf>,
     #[serde(default)]
     pub limits: Limits,
 }
@@ -109,6 +116,9 @@ impl AccountConfig {
 #[serde(deny_unknown_fields)]
 pub struct OpenAiConfig {
     pub id: String,
+    /// Whose prices it has, where a row of the price table names one.
+    #[serde(default)]
+    pub provider: Option<String>,
     /// Up to and including the version: `https://api.openai.com/v1`.
     pub base_url: String,
     /// Environment variable that holds the key; at most one of this and `key_file`, neither for a server without keys.
@@ -190,14 +200,6 @@ impl OutputLimit {
     }
 }
 
-/// Price of a model, in nano-USD per million tokens (1 USD per million = 1,000,000,000).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Price {
-    pub input_nano_usd_per_million: u64,
-    pub output_nano_usd_per_million: u64,
-}
-
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -230,13 +232,18 @@ impl Config {
     pub fn parse(text: &str, base: &Path) -> Result<Self, ConfigError> {
         let mut config: Config = toml::from_str(text).map_err(|e| ConfigError::Parse(Box::new(e)))?;
         config.resolve(base);
+        if let Some(path) = &config.prices_file {
+            config.prices.extend(price::read_file(path)?);
+        }
         config.check()?;
         Ok(config)
     }
 
     fn resolve(&mut self, base: &Path) {
         self.data_dir = base.join(&self.data_dir);
-        for path in [&mut self.grant_key_file, &mut self.admin_token_file, &mut self.record_to] {
+        for path in
+            [&mut self.grant_key_file, &mut self.admin_token_file, &mut self.record_to, &mut self.prices_file]
+        {
             *path = path.as_ref().map(|p| base.join(p));
         }
         for account in &mut self.accounts {

@@ -1,22 +1,22 @@
 //! What all calls share. Everything in it is fixed after the start or has an owner of its own.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ed25519_dalek::VerifyingKey;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::accounts::Pool;
-use crate::config::{Limits, Price};
+use crate::config::Limits;
+use crate::grants::Grants;
 use crate::ledger::Ledger;
+use crate::prices::Prices;
 use crate::recording::Recorder;
 use crate::upstream::Clients;
 
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) limits: Limits,
-    pub(crate) prices: BTreeMap<String, Price>,
-    pub(crate) grant_key: VerifyingKey,
+    pub(crate) prices: Prices,
+    pub(crate) grants: Grants,
     /// SHA-256 of the admin token; the token itself is not kept.
     pub(crate) admin_digest: [u8; 32],
     pub(crate) pool: Pool,

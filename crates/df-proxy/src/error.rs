@@ -4,23 +4,27 @@
 use df_contract::{ErrorCode, GrantError};
 use serde_json::{Value, json};
 
-use crate::ledger::{Exhausted, LedgerError};
+use crate::ledger::{Exhausted, KeyError, LedgerError};
 
 /// Why a call was refused or could not be answered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    #[error("send `Authorization: Bearer` with a grant (dfg1...)")]
+    #[error("send `Authorization: Bearer` with a grant (dfg1...) or a standing key (dfk1...)")]
     NoCredential,
     #[error("send `Authorization: Bearer` with the proxy's admin token")]
     NotAdmin,
     #[error(transparent)]
     Grant(GrantError),
+    #[error(transparent)]
+    Key(KeyError),
     #[error("{0}")]
     Invalid(String),
     #[error("the body has more than {0} bytes")]
     BodyTooLarge(usize),
     #[error("nothing is served at this address")]
     NoRoute,
+    #[error("there is no key `{0}`")]
+    KeyUnknown(String),
     #[error("no route serves the model `{0}`")]
     ModelUnknown(String),
     #[error("the grant does not cover the model `{0}`")]
@@ -55,6 +59,9 @@ impl From<LedgerError> for CallError {
     fn from(error: LedgerError) -> Self {
         match error {
             LedgerError::Exhausted(e) => CallError::Exhausted(e),
+            LedgerError::Key(e) => CallError::Key(e),
+            LedgerError::KeyInvalid(why) => CallError::Invalid(why),
+            LedgerError::KeyUnknown(id) => CallError::KeyUnknown(id),
             LedgerError::Revoked { task, epoch } => CallError::Revoked { task: task.to_string(), epoch },
             LedgerError::Closed
             | LedgerError::Io { .. }
@@ -74,14 +81,14 @@ impl From<LedgerError> for CallError {
 impl CallError {
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
-            CallError::NoCredential | CallError::NotAdmin => ErrorCode::Unauthenticated,
+            CallError::NoCredential | CallError::NotAdmin | CallError::Key(_) => ErrorCode::Unauthenticated,
             CallError::Grant(GrantError::Expired(_)) => ErrorCode::GrantExpired,
             CallError::Grant(
                 GrantError::Malformed | GrantError::Signature | GrantError::TooLong | GrantError::Claims,
             ) => ErrorCode::GrantInvalid,
             CallError::Invalid(_) => ErrorCode::InvalidRequest,
             CallError::BodyTooLarge(_) => ErrorCode::BodyTooLarge,
-            CallError::NoRoute => ErrorCode::NotFound,
+            CallError::NoRoute | CallError::KeyUnknown(_) => ErrorCode::NotFound,
             CallError::ModelUnknown(_) => ErrorCode::ModelUnknown,
             CallError::ModelForbidden(_) => ErrorCode::ModelForbidden,
             CallError::ModelUnpriced(_) => ErrorCode::ModelUnpriced,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use serde_json::json;
 
 use crate::core::Core;
@@ -20,6 +20,9 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route("/v1/chat/completions", post(chat::completions))
         .route("/v1/models", get(chat::models))
         .route("/admin/v1/usage", get(admin::usage))
+        .route("/admin/v1/ledger", get(admin::ledger))
+        .route("/admin/v1/keys", get(admin::keys).post(admin::key_add))
+        .route("/admin/v1/keys/{id}", delete(admin::key_revoke))
         .route("/admin/v1/revocations", post(admin::revoke))
         .route("/admin/v1/accounts", get(admin::accounts))
         .route("/admin/v1/recordings", get(admin::recordings))

@@ -12,6 +12,7 @@ mod budget;
 mod frame;
 mod import;
 mod journal;
+mod keys;
 mod read;
 mod segment;
 mod sync;
@@ -22,11 +23,12 @@ use std::thread::JoinHandle;
 
 use df_contract::api::{Revocation, UsagePage};
 use df_contract::grant::BudgetCap;
-use df_contract::{AttemptId, JobId, NanoUsd, TaskSlug, TenantId, Tokens};
+use df_contract::{AttemptId, JobId, NanoUsd, TaskSlug, TenantId, Timestamp, Tokens};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use budget::Exhausted;
-pub(crate) use read::{AccountTotal, JobTotal};
+pub(crate) use keys::{KEY_PREFIX, KeyError, KeyView, NewKey, StandingKey};
+pub(crate) use read::{AccountTotal, JobTotal, RowView};
 
 use crate::clock;
 use crate::usage::Usage;
@@ -49,6 +51,12 @@ pub(crate) enum LedgerError {
     Exhausted(#[from] Exhausted),
     #[error("the grant of task {task} up to epoch {epoch} was withdrawn")]
     Revoked { task: TaskSlug, epoch: u64 },
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("{0}")]
+    KeyInvalid(String),
+    #[error("there is no key `{0}`")]
+    KeyUnknown(String),
     #[error("the ledger is closed")]
     Closed,
     #[error("the ledger failed while {doing} {path}")]
@@ -230,6 +238,51 @@ impl Ledger {
         tokio::task::spawn_blocking(move || read::usage(&shared, after, limit))
             .await
             .map_err(|_| LedgerError::Closed)?
+    }
+
+    /// All rows after `after`, oldest first, whoever paid and however they ended.
+    pub(crate) async fn rows(&self, after: u64, limit: u32) -> Result<Vec<RowView>, LedgerError> {
+        let (shared, limit) = (Arc::clone(&self.shared), limit.clamp(1, MAX_PAGE) as usize);
+        let read = move || read::rows(&shared, after, limit);
+        let rows = tokio::task::spawn_blocking(read).await.map_err(|_| LedgerError::Closed)??;
+        Ok(rows.into_iter().map(RowView::of).collect())
+    }
+
+    /// Makes a standing key; answers how it looks and its text, which is kept nowhere. Durable when it returns.
+    pub(crate) async fn key_add(&self, new: NewKey) -> Result<(KeyView, String), LedgerError> {
+        keys::check(&new)?;
+        let (key, text) = StandingKey::mint(new, clock::now());
+        let key = Arc::new(key);
+        let position = self.shared.change(|journal| {
+            if journal.books.keys.len() >= keys::MAX_KEYS {
+                return Err(LedgerError::KeyInvalid(format!("there are {} keys already", keys::MAX_KEYS)));
+            }
+            journal.put_key(Arc::clone(&key))
+        })?;
+        self.durable(position).await?;
+        Ok((KeyView::of(&key, budget::Sum::default()), text))
+    }
+
+    /// Withdraws a key for ever; durable when it returns. A key that was revoked before stays as it was.
+    pub(crate) async fn key_revoke(&self, id: &str) -> Result<(), LedgerError> {
+        let now = clock::now();
+        let position = self.shared.change(|journal| {
+            let key = journal.books.keys.get(id).ok_or_else(|| LedgerError::KeyUnknown(id.to_owned()))?;
+            let revoked = Arc::new(key.revoked(now));
+            journal.put_key(revoked)
+        })?;
+        self.durable(position).await
+    }
+
+    /// The key whose text this is, if it may be used now.
+    pub(crate) fn key(&self, text: &str, now: Timestamp) -> Result<Arc<StandingKey>, KeyError> {
+        self.shared.lock().books.keys.named_by(text, now)
+    }
+
+    pub(crate) fn keys(&self) -> Vec<KeyView> {
+        let (now, journal) = (clock::now(), self.shared.lock());
+        let spent = |key: &StandingKey| journal.books.budgets.spent(&key.cap(now).account);
+        journal.books.keys.all().map(|key| KeyView::of(key, spent(key))).collect()
     }
 
     pub(crate) fn account_totals(&self) -> Vec<AccountTotal> {

@@ -1,4 +1,4 @@
-//! The AI proxy: OpenAI-compatible chat completions over several accounts, under signed grants with hard budgets,
+//! The AI proxy: OpenAI-compatible chat completions over several accounts, under signed grants or standing keys with hard budgets,
 //! with a ledger of every upstream attempt, and with recorded accounts that replay a conversation.
 //!
 //! What it deliberately does not know: policy, jobs' states, the daemon's store. It spends budgets that a grant
@@ -12,14 +12,18 @@
 //! ```
 
 mod accounts;
+mod admin;
+mod calendar;
 mod call;
 mod clock;
 pub mod config;
 mod core;
 mod error;
 mod files;
+mod grants;
 mod http;
 mod ledger;
+mod prices;
 mod recording;
 pub mod select;
 mod server;
@@ -27,5 +31,6 @@ mod upstream;
 mod usage;
 
 pub use accounts::AccountsError;
+pub use admin::{AdminClient, AdminError};
 pub use recording::RecordingError;
 pub use server::{Proxy, StartError, check, start};

@@ -15,8 +15,10 @@ use crate::accounts::{AccountsError, Pool};
 use crate::config::{Config, ConfigError};
 use crate::core::Core;
 use crate::files::{self, DataDir};
+use crate::grants::Grants;
 use crate::http;
 use crate::ledger::Ledger;
+use crate::prices::Prices;
 use crate::recording::Recorder;
 use crate::upstream::Clients;
 
@@ -120,8 +122,8 @@ pub async fn start(config: Config) -> Result<Proxy, StartError> {
     let core = Arc::new(Core {
         permits: Arc::new(Semaphore::new(config.limits.max_in_flight)),
         limits: config.limits,
-        prices: config.prices,
-        grant_key,
+        prices: Prices::new(&config.prices)?,
+        grants: Grants::new(grant_key),
         admin_digest,
         pool,
         ledger,

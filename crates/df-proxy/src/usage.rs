@@ -4,6 +4,8 @@ use df_contract::Tokens;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::config::Tier;
+
 /// Most tokens that one call can ask for or be said to have used. More is a lie or a mistake, and sums of it would
 /// mean nothing.
 pub(crate) const MAX_CALL_TOKENS: u64 = 1 << 32;
@@ -42,11 +44,11 @@ impl Usage {
         self.all_input().saturating_add(self.all_output())
     }
 
-    /// From a chat completion or a chunk of one; none if it does not say, or says what cannot be.
+    /// From the `usage` of a chat completion or a chunk of one; none if it does not say, or says what cannot be.
     ///
     /// `cached_tokens` and `cache_write_tokens` are parts of `prompt_tokens`, `reasoning_tokens` of
     /// `completion_tokens`. A part larger than its whole is cut down to it: the whole is what is billed.
-    pub(crate) fn of_openai(body: &Value) -> Option<Self> {
+    fn of_openai(body: &Value) -> Option<Self> {
         let usage = body["usage"].as_object()?;
         let input = count(usage, "prompt_tokens")?;
         let output = count(usage, "completion_tokens")?;
@@ -64,6 +66,22 @@ impl Usage {
             output: Tokens(output - reasoning),
             reasoning: Tokens(reasoning),
         })
+    }
+}
+
+/// What a provider says of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) usage: Usage,
+    /// The tier that served it, which may be another than was asked for.
+    pub(crate) tier: Option<Tier>,
+}
+
+impl Said {
+    /// From a chat completion or a chunk of one.
+    pub(crate) fn of_openai(body: &Value) -> Option<Self> {
+        let tier = body["service_tier"].as_str().map(Tier::named);
+        Usage::of_openai(body).map(|usage| Self { usage, tier })
     }
 }
 

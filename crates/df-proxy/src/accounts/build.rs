@@ -108,6 +108,7 @@ fn open_server(c: &OpenAiConfig) -> Result<OpenAi, AccountsError> {
         models: c.models.clone(),
         output_limit: c.output_limit,
         loopback: host == "localhost" || host == "[::1]" || host.starts_with("127."),
+        priced_as: c.provider.clone(),
         provider: format!("{host}:{port}"),
     })
 }

@@ -6,7 +6,7 @@ use super::{Call, Client, Ended, Frame};
 use crate::clock;
 use crate::recording::Recording;
 use crate::upstream::{completion, stream_of};
-use crate::usage::Usage;
+use crate::usage::{Said, Usage};
 
 /// Characters of the key that name a replayed answer.
 const ID_CHARS: usize = 16;
@@ -15,7 +15,7 @@ pub(super) async fn answer(recording: &Recording, call: &Call, client: &mut Clie
     let Some(asked) = &call.fingerprint else {
         return Ended::Mismatch("the request has no canonical form, so nothing recorded can fit it".into());
     };
-    let fit = match recording.find(&call.claims.task, asked) {
+    let fit = match recording.find(&call.caller.task, asked) {
         Ok(fit) => fit,
         Err(difference) => return Ended::Mismatch(difference),
     };
@@ -31,5 +31,5 @@ pub(super) async fn answer(recording: &Recording, call: &Call, client: &mut Clie
     } else {
         vec![Frame::Whole(whole.to_string().into())]
     };
-    Ended::Answered { usage: Some(usage), response: None, last }
+    Ended::Answered { said: Some(Said { usage, tier: None }), response: None, last }
 }

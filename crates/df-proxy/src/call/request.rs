@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::config::OutputLimit;
+use crate::config::{OutputLimit, Tier};
 use crate::error::CallError;
 use crate::recording::Fingerprint;
 use crate::usage::MAX_CALL_TOKENS;
@@ -28,6 +28,7 @@ pub(crate) struct ChatRequest {
     pub(crate) stream: bool,
     /// Whether the client wants to see the chunk with the usage.
     pub(crate) wants_usage: bool,
+    pub(crate) tier: Tier,
     max_output: Option<u64>,
     choices: u64,
     bytes: u64,
@@ -78,6 +79,7 @@ impl ChatRequest {
             stream: field(&fields, "stream")?.unwrap_or(false),
             wants_usage: field::<StreamOptions>(&fields, "stream_options")?
                 .is_some_and(|o| o.include_usage == Some(true)),
+            tier: field::<String>(&fields, "service_tier")?.map_or(Tier::Standard, |name| Tier::named(&name)),
             max_output,
             choices,
             bytes: body.len() as u64,

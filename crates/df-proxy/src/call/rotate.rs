@@ -48,7 +48,7 @@ pub(super) async fn run(core: &Core, call: &Call, client: &mut Client) -> Result
         }
         let Some(failure) = attempt(core, call, account, picked.permit, client).await? else { return Ok(()) };
         tracing::warn!(
-            account = account.id, model, job = %call.claims.job, task = %call.claims.task,
+            account = account.id, model, caller = %call.caller,
             failure = failure.name(), detail = ?failure_detail(&failure), "an account did not answer"
         );
         if client.is_gone() {
@@ -87,7 +87,7 @@ struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     fn new(core: &'a Core, call: &'a Call, route: &'a Route) -> Result<Self, CallError> {
-        let tenant = &call.claims.tenant;
+        let tenant = call.caller.tenant();
         let only = match &call.account {
             None => None,
             // One answer for all that cannot be had, so that nobody learns which accounts there are.
@@ -137,7 +137,7 @@ impl<'a> Turn<'a> {
             exclude: &self.exclude,
         };
         let (now, mut wait) = (clock::steady(), Wait::default());
-        for tier in self.route.tiers(&self.call.claims.tenant) {
+        for tier in self.route.tiers(self.call.caller.tenant()) {
             match tier.pick(&need, rand::random(), now) {
                 Choice::Picked(picked) => return Choice::Picked(picked),
                 Choice::Wait(other) => wait = wait.or(other),

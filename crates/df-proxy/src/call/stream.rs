@@ -10,7 +10,7 @@ use crate::accounts::{OpenAi, classify_in_stream};
 use crate::core::Core;
 use crate::select::Lane;
 use crate::upstream::{Assembly, Events, MAX_RESPONSE_BYTES, Opened, STREAM_END, read_whole, stream_of};
-use crate::usage::Usage;
+use crate::usage::Said;
 
 pub(super) async fn answer(
     core: &Core,
@@ -56,7 +56,7 @@ async fn whole_as_stream(core: &Core, opened: Opened, mut relay: Relay, client: 
     for chunk in stream_of(&value) {
         relay.take(chunk.to_string(), &chunk, client).await;
     }
-    relay.assembly.usage = Usage::of_openai(&value);
+    relay.assembly.said = Said::of_openai(&value);
     relay.complete(client).await
 }
 
@@ -172,6 +172,6 @@ impl Relay {
             self.begin(client).await;
         }
         let rest = self.waiting.drain(..).map(Frame::Event).chain([Frame::End]).collect();
-        Ended::Answered { usage: self.assembly.usage, response: self.assembly.response(), last: rest }
+        Ended::Answered { said: self.assembly.said, response: self.assembly.response(), last: rest }
     }
 }

@@ -9,7 +9,7 @@ use crate::core::Core;
 use crate::recording::Response;
 use crate::select::Lane;
 use crate::upstream::read_whole;
-use crate::usage::Usage;
+use crate::usage::Said;
 
 pub(super) async fn answer(
     core: &Core,
@@ -46,7 +46,7 @@ pub(super) async fn answer(
     }
     client.send(Frame::Begin { recording: None }).await;
     Ended::Answered {
-        usage: Usage::of_openai(&value),
+        said: Said::of_openai(&value),
         response: response_of(&value),
         last: vec![Frame::Whole(bytes.into())],
     }

@@ -37,6 +37,7 @@ impl Config {
             self.check_placement(account)?;
         }
         self.check_routes(ids)?;
+        super::price::check(&self.prices)?;
         self.check_limits()
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use df_contract::Problem;
@@ -17,7 +17,7 @@ use crate::accounts::Backend;
 use crate::clock;
 use crate::core::Core;
 use crate::error::CallError;
-use crate::ledger::MAX_PAGE;
+use crate::ledger::{MAX_PAGE, NewKey};
 
 fn refuse(error: &CallError) -> Response {
     let problem = Problem::new(error.code(), error.to_string());
@@ -52,6 +52,57 @@ pub(super) async fn usage(
         Ok(core.ledger.usage(page.after, page.limit.unwrap_or(MAX_PAGE)).await?)
     };
     answer(page.await)
+}
+
+/// Every row of the ledger, whoever paid and however it ended.
+pub(super) async fn ledger(
+    State(core): State<Arc<Core>>,
+    headers: HeaderMap,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Response {
+    let page = async {
+        auth::admin(&core, &headers)?;
+        let Query(page) = page.map_err(|e| CallError::Invalid(e.body_text()))?;
+        let rows = core.ledger.rows(page.after, page.limit.unwrap_or(MAX_PAGE)).await?;
+        let cursor = rows.last().map_or(page.after, |row| row.seq);
+        Ok(json!({"rows": rows, "cursor": cursor}))
+    };
+    answer(page.await)
+}
+
+pub(super) async fn keys(State(core): State<Arc<Core>>, headers: HeaderMap) -> Response {
+    answer(auth::admin(&core, &headers).map(|()| json!({"keys": core.ledger.keys()})))
+}
+
+/// The text of a new key is in this answer and nowhere else.
+pub(super) async fn key_add(
+    State(core): State<Arc<Core>>,
+    headers: HeaderMap,
+    body: Result<Json<NewKey>, JsonRejection>,
+) -> Response {
+    let added = async {
+        auth::admin(&core, &headers)?;
+        let Json(new) = body.map_err(|e| CallError::Invalid(e.body_text()))?;
+        let tenant = new.tenant.clone();
+        let (key, token) = core.ledger.key_add(new).await?;
+        tracing::info!(%tenant, "a standing key was made");
+        Ok(json!({"key": key, "token": token}))
+    };
+    answer(added.await)
+}
+
+pub(super) async fn key_revoke(
+    State(core): State<Arc<Core>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Response {
+    let revoked = async {
+        auth::admin(&core, &headers)?;
+        core.ledger.key_revoke(&id).await?;
+        tracing::info!(key = id, "a standing key was revoked");
+        Ok(json!({"revoked": true}))
+    };
+    answer(revoked.await)
 }
 
 pub(super) async fn revoke(

@@ -39,7 +39,7 @@ pub(super) async fn completions(State(core): State<Arc<Core>>, request: Request)
 
 /// Who asks is settled before the body is read.
 async fn let_in(core: Arc<Core>, request: Request) -> Result<(bool, Receiver<Frame>), CallError> {
-    let claims = auth::grant(&core, request.headers())?;
+    let caller = auth::caller(&core, request.headers())?;
     let permit = Arc::clone(&core.permits)
         .try_acquire_owned()
         .map_err(|_| CallError::Busy(core.limits.max_in_flight))?;
@@ -59,13 +59,13 @@ async fn let_in(core: Arc<Core>, request: Request) -> Result<(bool, Receiver<Fra
         }
     })?;
     let request = ChatRequest::parse(&body)?;
-    if !claims.models.contains(&request.model) {
+    if !caller.covers(&request.model) {
         return Err(CallError::ModelForbidden(request.model));
     }
     let fingerprint = if core.needs_fingerprints() { request.fingerprint() } else { None };
     let streamed = request.stream;
     let (client, frames) = Client::new();
-    let call = Call { claims, request, fingerprint, session, account };
+    let call = Call { caller, request, fingerprint, session, account };
     tokio::spawn(async move {
         call::answer(core, call, client).await;
         drop((permit, alive));
@@ -139,14 +139,18 @@ fn with_recording(response: impl IntoResponse, recorded: Option<&'static str>) -
     response
 }
 
-/// The models of the grant that some route serves.
+/// The models of the credential that some route serves.
 pub(super) async fn models(State(core): State<Arc<Core>>, headers: HeaderMap) -> Response {
-    let claims = match auth::grant(&core, &headers) {
-        Ok(claims) => claims,
+    let caller = match auth::caller(&core, &headers) {
+        Ok(caller) => caller,
         Err(error) => return refuse(&error),
     };
-    let served = claims.models.iter().filter(|m| core.pool.serves(m));
-    let data: Vec<_> = served
+    let routed = core.pool.routed_models();
+    let data: Vec<_> = caller
+        .named_models()
+        .unwrap_or(&routed)
+        .iter()
+        .filter(|m| core.pool.serves(m))
         .map(|id| json!({"id": id, "object": "model", "created": 0, "owned_by": "devfactory"}))
         .collect();
     axum::Json(json!({"object": "list", "data": data})).into_response()

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use df_contract::{JobId, TaskSlug};
+use df_contract::{JobId, TaskSlug, Timestamp};
 
 use super::budget::Budgets;
 use super::frame::{Begin, End, FORMAT, Frame, Held, LevelState, Revoked, Row, Total};
+use super::keys::{KeyError, Keys};
 use super::{Amount, LedgerError, Spender};
 
 /// Jobs whose totals are kept; the oldest are forgotten when there are twice as many.
@@ -17,6 +18,7 @@ const KEPT_JOB_TOTALS: usize = 4096;
 pub(super) struct Books {
     pub(super) budgets: Budgets,
     pub(super) open: HashMap<u64, Held>,
+    pub(super) keys: Keys,
     revoked: HashMap<JobId, BTreeMap<TaskSlug, u64>>,
     pub(super) accounts: BTreeMap<String, Total>,
     pub(super) jobs: HashMap<JobId, Total>,
@@ -55,6 +57,7 @@ impl Books {
                 self.settle(&held.levels, &held.amount, &row);
             }
             Frame::Revoke(revoked) => self.revoke(revoked),
+            Frame::Key(key) => self.keys.put(key),
         }
         Ok(())
     }
@@ -91,7 +94,7 @@ impl Books {
     }
 
     /// Whether the spender may still spend at all.
-    pub(super) fn permits(&self, by: &Spender) -> Result<(), LedgerError> {
+    pub(super) fn permits(&self, by: &Spender, now: Timestamp) -> Result<(), LedgerError> {
         match by {
             Spender::Grant { job, task, epoch, .. } => {
                 match self.revoked.get(job).and_then(|tasks| tasks.get(task)) {
@@ -101,7 +104,7 @@ impl Books {
                     Some(_) | None => Ok(()),
                 }
             }
-            Spender::Key { .. } => Ok(()),
+            Spender::Key { key, .. } => Ok(self.keys.get(key).ok_or(KeyError::Unknown)?.usable(now)?),
         }
     }
 
@@ -119,12 +122,14 @@ impl Books {
                 .iter()
                 .map(|(task, epoch)| Frame::Revoke(Revoked { job: *job, task: task.clone(), epoch: *epoch }))
         });
+        let keys = self.keys.all().map(|key| Frame::Key(Arc::clone(key)));
         let open = self.open.iter().map(|(id, held)| Frame::Reserve(*id, held.clone()));
         std::iter::once(Frame::Begin(begin))
             .chain(levels)
             .chain(accounts)
             .chain(jobs)
             .chain(revoked)
+            .chain(keys)
             .chain(open)
             .chain(std::iter::once(Frame::Ready))
     }

@@ -155,6 +155,10 @@ impl Budgets {
         }
     }
 
+    pub(super) fn spent(&self, name: &str) -> Sum {
+        self.levels.get(name).map(|level| level.spent).unwrap_or_default()
+    }
+
     /// Puts a level of a checkpoint in place.
     pub(super) fn restore(&mut self, name: Arc<str>, cap: Option<Cap>, spent: Sum) {
         self.levels.insert(name, Level { cap, spent, held: Sum::default() });

@@ -9,6 +9,7 @@ use df_contract::{JobId, TaskSlug, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::budget::{Cap, Sum};
+use super::keys::StandingKey;
 use super::{Amount, Outcome, Payer};
 
 /// What is written now. A program that knows less refuses the file.
@@ -34,6 +35,8 @@ pub(super) enum Frame {
     Reserve(u64, Held),
     Settle(Row),
     Revoke(Revoked),
+    /// A standing key as it now is.
+    Key(Arc<StandingKey>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

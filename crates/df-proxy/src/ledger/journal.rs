@@ -15,6 +15,7 @@ use df_contract::grant::BudgetCap;
 use super::books::Books;
 use super::budget::Cap;
 use super::frame::{self, End, Frame, Held, Revoked, Row};
+use super::keys::StandingKey;
 use super::segment::{self, Segment, io_failed};
 use super::{Amount, LedgerError, Outcome, Payer};
 
@@ -106,7 +107,7 @@ impl Journal {
         if self.state != State::Open || caps.len() > MAX_LEVELS || !self.write_unwritten() {
             return Err(LedgerError::Closed);
         }
-        self.books.permits(&payer.by)?;
+        self.books.permits(&payer.by, at)?;
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
         let decided = self.decide(&mut bytes, at, payer, caps, amount);
@@ -192,6 +193,13 @@ impl Journal {
     pub(super) fn revoke(&mut self, revoked: Revoked) -> Result<u64, LedgerError> {
         self.put_now(&Frame::Revoke(revoked.clone()))?;
         self.books.revoke(revoked);
+        Ok(self.position)
+    }
+
+    /// Adds a key or puts it in the place of its older form; answers as [`Journal::revoke`].
+    pub(super) fn put_key(&mut self, key: Arc<StandingKey>) -> Result<u64, LedgerError> {
+        self.put_now(&Frame::Key(Arc::clone(&key)))?;
+        self.books.keys.put(key);
         Ok(self.position)
     }
 

@@ -1,13 +1,14 @@
 //! What is read from the ledger while it goes on: rows by cursor, and totals.
 
 use df_contract::api::{Spend, UsagePage, UsageRow};
-use df_contract::{JobId, NanoUsd, Tokens};
+use df_contract::{AttemptId, JobId, NanoUsd, TaskSlug, TenantId, Timestamp, Tokens};
 use serde::Serialize;
 
 use super::frame::{End, Row, Total};
 use super::segment::{self, Segment};
 use super::sync::Shared;
 use super::{LedgerError, Spender};
+use crate::usage::Usage;
 
 /// Most jobs in the totals; the newest come first.
 const MAX_JOB_TOTALS: usize = 1000;
@@ -25,6 +26,59 @@ pub(crate) struct AccountTotal {
 pub(crate) struct JobTotal {
     pub(crate) job: JobId,
     pub(crate) spend: Spend,
+}
+
+/// A row as an operator reads it.
+#[derive(Debug, Serialize)]
+pub(crate) struct RowView {
+    pub(crate) seq: u64,
+    at: Timestamp,
+    tenant: TenantId,
+    #[serde(flatten)]
+    by: By,
+    account: String,
+    model: String,
+    #[serde(flatten)]
+    usage: Usage,
+    nano_usd: NanoUsd,
+    /// Of the row of the price table; absent if nothing was priced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    price_version: Option<String>,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum By {
+    Grant { job: JobId, task: TaskSlug, epoch: u64, attempt: AttemptId },
+    Key { key: String },
+}
+
+impl RowView {
+    pub(super) fn of(row: Row) -> Self {
+        let (tenant, by) = match row.payer.by {
+            Spender::Grant { tenant, job, task, epoch, attempt } => {
+                (tenant, By::Grant { job, task, epoch, attempt })
+            }
+            Spender::Key { tenant, key } => (tenant, By::Key { key }),
+        };
+        Self {
+            seq: row.seq,
+            at: row.at,
+            tenant,
+            by,
+            account: row.payer.account,
+            model: row.payer.model,
+            usage: row.spent.usage,
+            nano_usd: row.spent.nano_usd,
+            price_version: row.spent.price.map(|version| hex::encode(version.0)),
+            outcome: match row.end {
+                End::Settled => "settled",
+                End::Estimated => "estimated",
+                End::Failed => "failed",
+            },
+        }
+    }
 }
 
 impl Total {

@@ -2,6 +2,7 @@ mod crash;
 mod damage;
 mod disk;
 mod import;
+mod keys;
 mod load;
 
 use std::path::Path;

@@ -4,7 +4,7 @@ use df_contract::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::recording::Response;
-use crate::usage::Usage;
+use crate::usage::{Said, Usage};
 
 /// Most tool calls of one message.
 const MAX_TOOL_CALLS: usize = 256;
@@ -15,14 +15,14 @@ pub(crate) struct Assembly {
     content: String,
     calls: Vec<Map<String, Value>>,
     finish_reason: Option<String>,
-    pub(crate) usage: Option<Usage>,
+    pub(crate) said: Option<Said>,
 }
 
 impl Assembly {
     /// Adds a chunk; says whether it carries something generated, so that the answer has begun.
     pub(crate) fn push(&mut self, chunk: &Value) -> bool {
-        if let Some(usage) = Usage::of_openai(chunk) {
-            self.usage = Some(usage);
+        if let Some(said) = Said::of_openai(chunk) {
+            self.said = Some(said);
         }
         let mut generated = false;
         for choice in chunk["choices"].as_array().into_iter().flatten() {
@@ -156,11 +156,11 @@ mod tests {
         };
         let usage = Usage::plain(Tokens(7), Tokens(3));
         let whole = completion("id", "m", Timestamp(5_000), &response, usage);
-        assert_eq!(Usage::of_openai(&whole), Some(usage));
+        assert_eq!(Said::of_openai(&whole).map(|s| s.usage), Some(usage));
         let mut assembly = Assembly::default();
         let begun: Vec<bool> = stream_of(&whole).iter().map(|c| assembly.push(c)).collect();
         assert_eq!(begun, [false, true, true, true, true, false]);
-        assert_eq!((assembly.response().unwrap(), assembly.usage), (response, Some(usage)));
+        assert_eq!((assembly.response().unwrap(), assembly.said.map(|s| s.usage)), (response, Some(usage)));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 mod budgets;
 mod calls;
+mod keys;
+mod prices;
 mod recordings;
 mod rotation;
 mod selection;

@@ -148,6 +148,27 @@ impl Harness {
         response.json().await.unwrap()
     }
 
+    pub(crate) async fn admin_post(&self, path: &str, body: &Value) -> Response {
+        self.http.post(self.url(path)).bearer_auth(self.admin_token()).json(body).send().await.unwrap()
+    }
+
+    pub(crate) async fn admin_delete(&self, path: &str) -> Response {
+        self.http.delete(self.url(path)).bearer_auth(self.admin_token()).send().await.unwrap()
+    }
+
+    /// Every row of the ledger, once there are `count`.
+    pub(crate) async fn ledger(&self, count: usize) -> Vec<Value> {
+        loop {
+            let page = self.admin("/admin/v1/ledger").await;
+            let rows = page["rows"].as_array().unwrap();
+            if rows.len() >= count {
+                assert_eq!(rows.len(), count);
+                return rows.clone();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
     pub(crate) async fn revoke(&self, body: &Value) -> Response {
         let request = self.http.post(self.url("/admin/v1/revocations")).bearer_auth(self.admin_token());
         request.json(body).send().await.unwrap()
