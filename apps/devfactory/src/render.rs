@@ -192,7 +192,11 @@ fn tasks(view: &JobView, out: &mut String) {
     let mut tasks: Vec<&TaskView> = view.tasks.iter().collect();
     tasks.sort_by_key(|t| (t.started_at.is_none(), t.started_at, t.slug.clone()));
     for task in tasks {
-        let agent = if task.kind == LeaseKind::Agent { task.role.as_str() } else { task.kind.as_str() };
+        let agent = match &task.agent {
+            Some(agent) => agent.as_str(),
+            None if task.kind == LeaseKind::Agent => task.role.as_str(),
+            None => task.kind.as_str(),
+        };
         let time = match (task.started_at, task.ended_at) {
             (Some(from), Some(to)) => format!("{:.1} s", to.since(from).0 as f64 / 1000.0),
             (Some(_), None) | (None, _) => "-".to_owned(),
@@ -205,6 +209,9 @@ fn tasks(view: &JobView, out: &mut String) {
             task.spend.tokens().0,
             task.spend.nano_usd
         ));
+        if let (Some(agent), Some(digest)) = (&task.agent, &task.agent_digest) {
+            out.push_str(&format!("      agent: {agent} at version {:.12}\n", digest.as_str()));
+        }
         if let Some(wait) = &task.waiting_for {
             out.push_str(&format!("      waits for: {}: {}\n", wait.kind.as_str(), wait.detail));
         }

@@ -165,3 +165,66 @@ fn the_agents_that_ship_as_examples_are_valid_and_a_bad_one_is_told_every_fault(
     }
     assert_eq!(told.errors.len(), wanted.len(), "{told:?}");
 }
+
+/// A folder of somebody else's must not make the command read, wait for, or send what lies elsewhere.
+#[test]
+fn manifests_are_read_from_their_folder_and_within_bounds() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("agent");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/agents/docs-writer");
+    let document = std::fs::read_to_string(example.join("agent.toml")).unwrap();
+    std::fs::write(dir.path().join("secret"), "a secret").unwrap();
+    let check = |says: Option<&str>, change: &dyn Fn(&Path)| {
+        std::fs::remove_dir_all(&folder).ok();
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("agent.toml"), &document).unwrap();
+        std::fs::write(folder.join("prompt.md"), "Write.").unwrap();
+        change(&folder);
+        let done =
+            run(Path::new(env!("CARGO_BIN_EXE_devfactory")), &["agents", "check", folder.to_str().unwrap()]);
+        let told = String::from_utf8_lossy(&done.stderr).into_owned();
+        match says {
+            None => assert!(done.status.success(), "{told}"),
+            Some(says) => {
+                assert!(
+                    !done.status.success() && told.contains("invalid_agent") && told.contains(says),
+                    "{told}"
+                );
+            }
+        }
+    };
+    let link = |name: &'static str| {
+        move |folder: &Path| {
+            std::fs::remove_file(folder.join(name)).unwrap();
+            std::os::unix::fs::symlink("../secret", folder.join(name)).unwrap();
+        }
+    };
+    check(None, &|_| {});
+    check(Some("prompt.md cannot be read: it is a symbolic link"), &link("prompt.md"));
+    check(Some("agent.toml cannot be read: it is a symbolic link"), &link("agent.toml"));
+    check(Some("it is no regular file"), &|folder| {
+        std::fs::remove_file(folder.join("prompt.md")).unwrap();
+        std::fs::create_dir(folder.join("prompt.md")).unwrap();
+    });
+    check(Some("it is no regular file"), &|folder| {
+        std::fs::remove_file(folder.join("prompt.md")).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(folder.join("prompt.md")).status().unwrap();
+        assert!(made.success());
+    });
+    check(Some("larger than 65536 bytes"), &|folder| {
+        std::fs::write(folder.join("prompt.md"), "x".repeat(64 * 1024 + 1)).unwrap();
+    });
+    check(Some("larger than 65536 bytes"), &|folder| {
+        std::fs::write(folder.join("agent.toml"), "#".repeat(64 * 1024 + 1)).unwrap();
+    });
+    check(Some("it is not UTF-8"), &|folder| {
+        std::fs::write(folder.join("prompt.md"), [0xff, 0xfe]).unwrap();
+    });
+    check(Some("`prompt` stands in prompt.md"), &|folder| {
+        let with = format!("prompt = \"../secret\"\n{document}");
+        std::fs::write(folder.join("agent.toml"), with).unwrap();
+    });
+    check(Some("prompt.md cannot be read"), &|folder| {
+        std::fs::remove_file(folder.join("prompt.md")).unwrap();
+    });
+}

@@ -91,6 +91,11 @@ pub struct TaskView {
     pub slug: TaskSlug,
     pub kind: LeaseKind,
     pub role: Role,
+    /// The registered agent that does it, and its version; absent = the built-in one of the role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_digest: Option<Digest>,
     pub title: String,
     pub state: TaskState,
     pub epoch: u64,
@@ -365,6 +370,9 @@ pub struct SystemView {
     pub four_eyes_possible: bool,
     pub policy: Digest,
     pub proxy_reachable: bool,
+    /// Accounts at model providers that the proxy has, recordings among them; absent while it does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_accounts: Option<u64>,
     /// Everything that runs by itself, and how it goes. Errors are shown to those who may see every tenant.
     #[serde(default)]
     pub reconcilers: Vec<ReconcilerView>,

@@ -28,7 +28,7 @@ pub fn job_view(record: &JobRecord) -> JobView {
         integrated: record.integrated(),
         replans: record.replans,
         root_cause: record.root_cause.as_ref().map(cause_view),
-        tasks: record.tasks.values().map(task_view).collect(),
+        tasks: record.tasks.values().map(|task| task_view(record, task)).collect(),
         gates: record.gates.clone(),
         spend: record.spend,
         artefacts: shown_artefacts(record).map(|(name, digest)| (name.clone(), digest.clone())).collect(),
@@ -94,11 +94,14 @@ fn cause_view(note: &FailureNote) -> RootCauseView {
     RootCauseView { task, kind, detail, attempts }
 }
 
-fn task_view(task: &TaskRecord) -> TaskView {
+fn task_view(record: &JobRecord, task: &TaskRecord) -> TaskView {
+    let agent = record.agent_of(task);
     TaskView {
         slug: task.slug.clone(),
         kind: task.kind,
         role: task.role,
+        agent: agent.map(|agent| agent.name.clone()),
+        agent_digest: agent.map(|agent| agent.digest.clone()),
         title: task.title.clone(),
         state: task.state,
         epoch: task.epoch,

@@ -22,6 +22,14 @@ pub enum ProxyError {
     Refused { path: &'static str, status: u16 },
 }
 
+/// The proxy's word that it lives.
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+pub struct ProxyHealth {
+    /// Accounts at model providers, recordings among them; absent from proxies that do not tell.
+    #[serde(default)]
+    pub accounts: Option<u64>,
+}
+
 /// A client of the proxy's administration interface.
 #[derive(Clone)]
 pub struct ProxyClient {
@@ -59,9 +67,10 @@ impl ProxyClient {
         self.answered(path, self.http.post(url).json(revocation)).await.map(|_| ())
     }
 
-    /// Whether the proxy answers at all.
-    pub async fn reachable(&self) -> bool {
-        self.http.get(format!("{}/healthz", self.base)).send().await.is_ok_and(|r| r.status().is_success())
+    /// What the proxy says of itself; nothing when it does not answer.
+    pub async fn health(&self) -> Option<ProxyHealth> {
+        let answer = self.http.get(format!("{}/healthz", self.base)).send().await.ok()?;
+        if answer.status().is_success() { answer.json().await.ok() } else { None }
     }
 
     async fn answered(

@@ -7,6 +7,7 @@ mod chat;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -26,9 +27,14 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route("/admin/v1/revocations", post(admin::revoke))
         .route("/admin/v1/accounts", get(admin::accounts))
         .route("/admin/v1/recordings", get(admin::recordings))
-        .route("/healthz", get(|| async { axum::Json(json!({"status": "ok"})) }))
+        .route("/healthz", get(health))
         .fallback(|| async { refuse(&CallError::NoRoute) })
         .with_state(core)
+}
+
+/// That it lives, and whether there is anybody to ask: the number of accounts, without their names.
+async fn health(State(core): State<Arc<Core>>) -> axum::Json<serde_json::Value> {
+    axum::Json(json!({"status": "ok", "accounts": core.pool.accounts().len()}))
 }
 
 /// An error as clients of OpenAI's API read it.

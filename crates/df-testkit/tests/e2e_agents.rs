@@ -95,6 +95,8 @@ async fn two_new_roles_do_a_job_by_their_manifests_alone() {
     let listed: AgentPage = factory.cli_as(&alice, &["--json", "agents", "list"]).succeeded().json();
     let names: Vec<&str> = listed.agents.iter().map(|agent| agent.name.as_str()).collect();
     assert_eq!(names, ["docs-writer", "security-reviewer"]);
+    let list = factory.cli_as(&alice, &["agents", "list"]);
+    assert!(list.succeeded().stdout.starts_with("NAME "), "{list:?}");
 
     let mut job = guide();
     let review = task("review", "security-reviewer", "SECURITY-REVIEW.md", &["guide"]);
@@ -110,6 +112,9 @@ async fn two_new_roles_do_a_job_by_their_manifests_alone() {
     }
     assert!(!out.join("software/src").exists(), "a file beyond the agent's paths was delivered");
 
+    let shown = factory.cli_as(&alice, &["tasks", "show", &submitted.id.to_string(), "guide"]);
+    let says = format!("agent docs-writer, version {}", listed.agents[0].digest);
+    assert!(shown.succeeded().stdout.contains(&says), "{shown:?}");
     let log = factory.cli_as(factory.admin(), &["agents", "log", "docs-writer"]);
     assert!(log.succeeded().stdout.contains("registered"), "{log:?}");
     factory.verify_audit();
@@ -167,7 +172,20 @@ async fn what_may_not_be_registered_or_used_is_not() {
         let told = submit(&factory, &alice, &job).problem();
         assert!(told.errors.iter().any(|error| error.contains(says)), "{told}");
     }
-    factory.cli_as(&alice, &["agents", "disable", "docs-writer"]).succeeded();
+    let zero = "0".repeat(64);
+    for (args, code) in [
+        (vec!["pin", "docs-writer", "--version", &zero], "forbidden"),
+        (vec!["disable", "docs-writer", "--version", &zero], "agent_unknown"),
+        (vec!["disable", "nobody"], "agent_unknown"),
+        (vec!["show", "docs-writer", "--tenant", "elsewhere"], "agent_unknown"),
+    ] {
+        let told = factory.cli_as(&alice, &[vec!["--json", "agents"], args].concat()).problem();
+        assert_eq!(told.code.code(), code, "{told}");
+    }
+    let pin = ["--json", "agents", "pin", "docs-writer", "--version", &zero];
+    assert_eq!(factory.cli_as(factory.admin(), &pin).problem().code.code(), "agent_unknown");
+    let off = factory.cli_as(&alice, &["agents", "disable", "docs-writer"]);
+    assert!(off.succeeded().stdout.contains("disabled every version of `docs-writer`"), "{off:?}");
     let disabled = submit(&factory, &alice, &guide()).problem();
     assert!(disabled.errors[0].contains("is disabled"), "{disabled}");
     let jobs: df_contract::api::JobPage = factory.cli_as(&alice, &["--json", "list"]).succeeded().json();

@@ -165,6 +165,7 @@ async fn installation(url: Option<&str>, key: Option<&str>, found: &mut Vec<Find
             "start devfactory-proxy, or mend [proxy] url in the daemon's configuration",
         )
     });
+    found.extend(system.model_accounts.map(models));
     found.push(if system.workers.is_empty() {
         missing("workers", "none is connected".to_owned(), "start devfactory-worker with a worker key")
     } else {
@@ -183,6 +184,21 @@ async fn installation(url: Option<&str>, key: Option<&str>, found: &mut Vec<Find
         let remedy = "it goes on trying; what it needs is in the daemon's log";
         Some(note(&format!("reconciler {}", view.name), told, remedy))
     }));
+}
+
+/// Without an account at a provider and without a recording nothing answers an agent.
+fn models(accounts: u64) -> Finding {
+    let what = "models";
+    match accounts {
+        0 => note(
+            what,
+            "the proxy has no account at a model provider and no recording: jobs fail at their first task"
+                .to_owned(),
+            "start the stack with --base-url and --model or with --recording, or add [[accounts]] to the proxy's configuration",
+        ),
+        1 => ok(what, "the proxy has one account".to_owned()),
+        accounts => ok(what, format!("the proxy has {accounts} accounts")),
+    }
 }
 
 fn print(cli: &Cli, found: &[Finding]) -> anyhow::Result<ExitCode> {

@@ -13,6 +13,9 @@ pub(crate) async fn status(cli: &Cli) -> anyhow::Result<()> {
 fn page(system: &SystemView) -> String {
     let proxy = if system.proxy_reachable { "answers" } else { "does not answer" };
     let mut out = format!("devfactory {}; the proxy {proxy}\n", system.version);
+    if system.model_accounts == Some(0) {
+        out.push_str("no model: the proxy has no account and no recording; see devfactory doctor\n");
+    }
     for (state, count) in &system.jobs_by_state {
         out.push_str(&format!("  {:<20} {count}\n", state.as_str()));
     }

@@ -48,6 +48,12 @@ fn page(task: &TaskView) -> String {
         task.spend.tokens().0,
         task.spend.nano_usd
     );
+    if let (Some(agent), Some(digest)) = (&task.agent, &task.agent_digest) {
+        out.push_str(&format!("agent {agent}, version {digest}\n"));
+    }
+    if let Some(wait) = &task.waiting_for {
+        out.push_str(&format!("waits for: {}: {}\n", wait.kind.as_str(), wait.detail));
+    }
     if !task.depends_on.is_empty() {
         let after: Vec<&str> = task.depends_on.iter().map(|slug| slug.as_str()).collect();
         out.push_str(&format!("after {}\n", after.join(", ")));

@@ -41,7 +41,8 @@ pub(crate) async fn show(
     let sessions = store.session_list().await?;
     let workers = sessions.into_iter().filter(|(row, _)| now < row.expires_at).map(worker_view).collect();
     let keys: Vec<KeyRow> = store.key_list().await?.into_iter().filter(|key| key.is_live(now)).collect();
-    let reachable = tokio::time::timeout(PROXY_PATIENCE, gateway.orchestrator().proxy().reachable()).await;
+    let asked = tokio::time::timeout(PROXY_PATIENCE, gateway.orchestrator().proxy().health()).await;
+    let proxy = asked.ok().flatten();
     Ok(Json(SystemView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         jobs_by_state,
@@ -50,7 +51,8 @@ pub(crate) async fn show(
         submitter_identities: identities(&keys, may_submit),
         four_eyes_possible: four_eyes_possible(&keys),
         policy: gateway.orchestrator().policy().digest().clone(),
-        proxy_reachable: reachable.unwrap_or(false),
+        proxy_reachable: proxy.is_some(),
+        model_accounts: proxy.and_then(|proxy| proxy.accounts),
         reconcilers: reconcilers(gateway.orchestrator().reconcilers(), scope),
         breakers: breakers(store.breakers(of).await?, now),
     }))

@@ -232,6 +232,75 @@ async fn an_earlier_version_comes_back_with_a_new_signature_alone() {
     assert_eq!(log.as_array().unwrap().len(), 3);
 }
 
+/// What is asked wrongly is a coded error, and leaves the registry as it was.
+#[tokio::test]
+async fn bad_input_changes_nothing() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let bob = world.key("bob", &[Role::Submitter]).await;
+    let eve = world.key_in("evil", "eve", &[Role::Submitter]).await;
+    register(&alice, "writer", "acme", 1).await.ok::<AgentRegistered>();
+    register(&eve, "theirs", "evil", 3).await.ok::<AgentRegistered>();
+    let state = async || {
+        let page: Value = world.admin.get("/v1/agents").await.ok();
+        let logs: Value = world.admin.get("/v1/agents/writer/log").await.ok();
+        let theirs: Value = world.admin.get("/v1/agents/theirs/log?tenant=evil").await.ok();
+        (page, logs, theirs)
+    };
+    let before = state().await;
+    let with = |field: &str, value: Value| {
+        let mut manifest = manifest("writer");
+        manifest[field] = value;
+        json!({"manifest": manifest, "number": 2, "public_key": "", "signature": ""})
+    };
+    let without = |field: &str| {
+        let mut body = with("name", json!("writer"));
+        body["manifest"].as_object_mut().unwrap().remove(field);
+        body
+    };
+    for (body, says) in [
+        (with("network", json!(true)), "unknown field `network`"),
+        (without("prompt"), "prompt is empty"),
+        (with("prompt", json!("x".repeat(64 * 1024 + 1))), "the prompt has 65537"),
+        (with("prompt", json!({"path": "../../etc/passwd"})), "cannot be read"),
+        (with("tools", json!(["propose_plan", "finish"])), "may not have the tool"),
+        (with("role", json!("deployer")), "is not a role of an agent"),
+        (with("paths", json!(["../x"])), "`../x`"),
+        (with("name", json!("backend")), "built-in"),
+    ] {
+        let told = alice.post("/v1/agents", &body).await.refused("invalid_agent");
+        assert!(told.errors.iter().any(|error| error.contains(says)), "{told}");
+    }
+    let mut qa = manifest("writer");
+    (qa["role"], qa["paths"]) = (json!("qa"), json!(["{tests,src}/**"]));
+    let qa = json!({"manifest": qa, "number": 2, "public_key": "", "signature": ""});
+    let told = alice.post("/v1/agents", &qa).await.refused("invalid_agent");
+    assert!(told.errors[0].contains("may not write"), "{told}");
+    let mut more = signed(&manifest("writer"), Some("acme"), 1);
+    more["owner"] = json!("alice");
+    alice.post("/v1/agents", &more).await.refused("invalid_request");
+    bob.post("/v1/agents", &numbered(&manifest("writer"), Some("acme"), 2, 2)).await.refused("agent_taken");
+    let mut changed = manifest("writer");
+    changed["prompt"] = json!("Otherwise.");
+    let wrong = numbered(&changed, Some("acme"), 7, 2);
+    alice.post("/v1/agents", &wrong).await.refused("signature_invalid");
+    alice.post("/v1/agents", &signed(&manifest("writer"), Some("acme"), 1)).await.ok::<AgentRegistered>();
+
+    let op = world.key("op", &[Role::Operator]).await;
+    let zero = json!({"digest": Digest::zero()});
+    op.post("/v1/agents/writer/pin", &zero).await.refused("agent_unknown");
+    op.post("/v1/agents/nobody/pin", &json!({})).await.refused("agent_unknown");
+    op.post("/v1/agents/theirs/pin", &json!({})).await.refused("agent_unknown");
+    op.post("/v1/agents/writer/unpin", &json!({})).await.refused("agent_unknown");
+    op.post("/v1/agents/writer/pin", &json!({"version": 1})).await.refused("invalid_request");
+    for path in ["nobody/disable", "theirs/disable", "theirs/enable?tenant=evil"] {
+        alice.post(&format!("/v1/agents/{path}"), &json!({})).await.refused("agent_unknown");
+    }
+    alice.post("/v1/agents/writer/disable", &zero).await.refused("agent_unknown");
+    alice.post("/v1/agents/writer/disable", &json!({"digset": 1})).await.refused("invalid_request");
+    assert_eq!(state().await, before);
+}
+
 #[tokio::test]
 async fn every_fault_of_a_manifest_is_told_at_once() {
     let world = World::start().await;
