@@ -187,7 +187,7 @@ impl CommandBody {
 pub enum ReturnCause {
     /// The worker's session ended. Counts as a lost lease.
     SessionEnded,
-    /// The worker handed it back in good order. Counts as nothing.
+    /// The worker handed it back in good order. Counts as nothing; from the third time in a row the task waits first.
     Drained,
     /// The version of the agent that worked on it was disabled. Counts as nothing; the task waits until it is enabled.
     AgentDisabled,

@@ -5,7 +5,8 @@ use df_contract::{JobState, LeaseKind, SandboxTier, TaskSlug, TaskState};
 
 use crate::decide::stage_of;
 use crate::record::{JobRecord, TaskRecord};
-use crate::schedule::{Needs, Runner};
+use crate::retry;
+use crate::schedule::{self, Needs, Runner};
 
 /// What a task asks of a worker: its agent with what that one needs, the job's labels, and the tier of the decision
 /// wherever something foreign is run.
@@ -25,6 +26,14 @@ pub fn needs(record: &JobRecord, task: &TaskRecord) -> Needs {
     };
     let version = record.agent_of(task).map(|agent| agent.digest.clone());
     Needs { kind: task.kind, runner, version, labels, min_tier }
+}
+
+/// Where a task stands in its tenant's line, lowest first: by its job, and later with each hand-back that it does not get
+/// for free.
+pub fn urgency(record: &JobRecord, task: &TaskRecord) -> i64 {
+    let beyond = task.handed_back.saturating_sub(retry::FREE_HAND_BACKS);
+    let of_job = schedule::urgency(record.created_at, record.spec.deadline, record.priority);
+    of_job.saturating_add(i64::from(beyond) * retry::HAND_BACK_DELAY_MS)
 }
 
 fn stricter(one: Option<SandboxTier>, other: Option<SandboxTier>) -> Option<SandboxTier> {

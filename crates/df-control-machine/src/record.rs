@@ -206,6 +206,9 @@ pub struct TaskRecord {
     pub failures: Vec<FailureView>,
     /// Leases that ended without a report.
     pub lost_leases: u32,
+    /// Leases handed back in good order since an attempt was last reported.
+    #[serde(default)]
+    pub handed_back: u32,
     pub not_before: Timestamp,
     pub session: Option<SessionId>,
     pub attempt: Option<AttemptId>,
@@ -392,6 +395,7 @@ impl TaskRecord {
             attempts: 0,
             failures: Vec::new(),
             lost_leases: 0,
+            handed_back: 0,
             not_before: Timestamp(0),
             session: None,
             attempt: None,

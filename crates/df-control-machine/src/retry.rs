@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use df_contract::job::{MAX_BACKOFF, MAX_RETRY_ATTEMPTS};
-use df_contract::{DurationMs, FailureKind, JobSpec};
+use df_contract::{DurationMs, FailureKind, JobSpec, Timestamp};
 
 /// Leases of one task that may be lost (the worker died) before the task fails.
 pub const MAX_LOST_LEASES: u32 = 25;
@@ -11,6 +11,35 @@ pub const MAX_LOST_LEASES: u32 = 25;
 pub const MAX_RESOLVES: u32 = 2;
 /// How often the rest of a job is planned anew.
 pub const MAX_REPLANS: u32 = 2;
+
+/// So many times in a row a lease is handed back before its task waits.
+pub const FREE_HAND_BACKS: u32 = 2;
+/// The wait after the first hand-back beyond those; it doubles with each.
+pub const HAND_BACK_WAIT: DurationMs = DurationMs(1_000);
+/// Longest wait of a task that is handed back.
+pub const MAX_HAND_BACK_WAIT: DurationMs = DurationMs(60_000);
+/// By each hand-back beyond the free ones a task stands so much later in its tenant's line, until an attempt is reported.
+pub const HAND_BACK_DELAY_MS: i64 = crate::schedule::PRIORITY_STEP_MS;
+/// Nothing is ever told to wait longer than this before its next attempt.
+pub const LONGEST_WAIT: DurationMs =
+    if MAX_BACKOFF.0 > MAX_HAND_BACK_WAIT.0 { MAX_BACKOFF } else { MAX_HAND_BACK_WAIT };
+
+/// The wait before a task is offered again that was handed back so many times in a row.
+pub const fn hand_back_wait(handed_back: u32) -> DurationMs {
+    let beyond = handed_back.saturating_sub(FREE_HAND_BACKS);
+    if beyond == 0 {
+        return DurationMs::ZERO;
+    }
+    let doublings = if beyond > 16 { 16 } else { beyond - 1 };
+    let wait = HAND_BACK_WAIT.0 << doublings;
+    DurationMs(if wait > MAX_HAND_BACK_WAIT.0 { MAX_HAND_BACK_WAIT.0 } else { wait })
+}
+
+/// Whether a task that waits until `not_before` may be claimed at `now`. An end further off than the longest wait was set by
+/// a clock that has gone back since.
+pub const fn is_due(not_before: Timestamp, now: Timestamp) -> bool {
+    not_before.0 <= now.0 || not_before.0 > now.plus(LONGEST_WAIT).0
+}
 
 /// The retry rule of one kind of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +159,8 @@ const fn then(kind: FailureKind) -> &'static str {
         }
         FailureKind::SourceUnreadable => "the job fails: nothing was begun",
         FailureKind::LeaseExpired => {
-            "counted in lost leases; one handed back in good order counts for nothing"
+            "counted in lost leases; one handed back in good order counts for nothing, and waits from the third time in a \
+             row"
         }
         FailureKind::AgentCrash
         | FailureKind::ModelUnavailable
@@ -191,6 +221,29 @@ mod tests {
             rule_for(&spec(FailureKind::Stalled, 9, 1), FailureKind::AgentCrash),
             rule(FailureKind::AgentCrash)
         );
+    }
+
+    #[test]
+    fn hand_backs_wait_from_the_third_on_up_to_a_minute() {
+        let waits: Vec<u64> = (0..12).map(|n| hand_back_wait(n).0 / 1_000).collect();
+        assert_eq!(waits, [0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(hand_back_wait(u32::MAX), MAX_HAND_BACK_WAIT);
+    }
+
+    proptest::proptest! {
+        /// Whatever was waited for, and however the clock was put since: it is over within the longest wait, and a wait
+        /// by a clock that has not gone back is kept.
+        #[test]
+        fn no_task_waits_longer_than_the_longest_wait(set in 0u64..1 << 50, wait in 0u64..=LONGEST_WAIT.0, now in 0u64..1 << 50) {
+            let not_before = Timestamp(set + wait);
+            let later = Timestamp(now).plus(LONGEST_WAIT);
+            proptest::prop_assert!(is_due(not_before, Timestamp(now)) || is_due(not_before, later));
+            let kept = set <= now && now < not_before.0;
+            proptest::prop_assert!(!kept || !is_due(not_before, Timestamp(now)));
+            let hour = 3_600_000;
+            proptest::prop_assert!(is_due(not_before, Timestamp(set.saturating_sub(hour))) || set < hour);
+            proptest::prop_assert!(is_due(not_before, Timestamp(set + 24 * hour)));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use df_contract::{Digest, SandboxTier, TaskState, TenantId, Timestamp};
 use crate::breaker::Breaker;
 use crate::place::{self, Line};
 use crate::record::{JobRecord, TaskRecord};
+use crate::retry;
 use crate::schedule::{Breakers, Needs, Rules, Running, Worker, breaker_of};
 
 /// What surrounds the tasks that wait.
@@ -84,7 +85,7 @@ fn disabled(needs: &Needs, room: &Room) -> Option<WaitingView> {
 
 fn backoff(task: &TaskRecord, now: Timestamp) -> Option<WaitingView> {
     let left = task.not_before.since(now);
-    (left.0 > 0)
+    (!retry::is_due(task.not_before, now))
         .then(|| view(WaitingKind::BackOff, format!("tried again in {:.1} s", left.0 as f64 / 1_000.0)))
 }
 

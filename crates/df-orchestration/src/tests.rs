@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use df_contract::api::Spend;
 use df_contract::grant::Grant;
-use df_contract::lease::{Claim, SessionOpen};
+use df_contract::lease::{Claim, Heartbeat, SessionOpen};
 use df_contract::task::{Product, TreeRef};
 use df_contract::{
-    AttemptOutcome, Digest, DurationMs, JobState, KeyId, Lease, LeaseKind, NanoUsd, Role, SourceFacts,
-    Timestamp, Tokens, WorkerClass,
+    AttemptOutcome, Digest, DurationMs, FailureKind, JobState, KeyId, Lease, LeaseKind, NanoUsd, Role,
+    SourceFacts, Timestamp, Tokens, WorkerClass,
 };
 use df_control_machine::CommandBody;
+use df_control_machine::breaker::{COOL_OFF, OPEN_AFTER};
 use df_store::Store;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -31,9 +32,19 @@ const SEED: [u8; 32] = [1; 32];
 const START: u64 = 1_800_000_000_000;
 
 fn made(config: OrchestrationConfig, limits: OperatorLimits, proxy: &str) -> Orchestrator {
+    made_by(Arc::new(AtomicU64::new(START)), config, limits, proxy)
+}
+
+/// By a clock that the test may set.
+fn made_by(
+    clock: Arc<AtomicU64>,
+    config: OrchestrationConfig,
+    limits: OperatorLimits,
+    proxy: &str,
+) -> Orchestrator {
     // Fails only when another test was first, with the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let (clock, count) = (AtomicU64::new(START), AtomicU64::new(0));
+    let count = AtomicU64::new(0);
     let env = Env::new(
         move || Timestamp(clock.fetch_add(1, Ordering::SeqCst)),
         move |bytes| {
@@ -299,4 +310,53 @@ async fn timers_move_jobs_whose_time_has_come() {
     assert_eq!(orchestrator.job(late).await.unwrap().state, JobState::Failed);
     assert_eq!(orchestrator.job(other).await.unwrap().state, JobState::GovernanceAnalysis);
     assert_eq!(orchestrator.timers().await.unwrap(), 0);
+}
+
+/// Nothing happens in the store when a cool-off ends: a worker that waits for work is given the probe all the same, and one.
+#[tokio::test]
+async fn a_claim_that_waits_is_given_the_probe_when_the_cool_off_ends() {
+    let clock = Arc::new(AtomicU64::new(START));
+    let (config, limits) = (OrchestrationConfig::default(), OperatorLimits::default());
+    let orchestrator = made_by(clock.clone(), config, limits, NOWHERE);
+    let env = orchestrator.env().clone();
+    for attempt in 0..OPEN_AFTER {
+        if attempt % 3 == 0 {
+            read_in(&orchestrator, spec()).await;
+        }
+        let lease = claimed(&orchestrator).await;
+        let failed =
+            AttemptOutcome::Failed { kind: FailureKind::AgentCrash, detail: "gone".into(), trace: None };
+        let body = CommandBody::Report {
+            slug: lease.slug.clone(),
+            epoch: lease.epoch,
+            attempt: lease.attempt,
+            outcome: Box::new(failed),
+            sandbox_layers: Vec::new(),
+            evidence: Default::default(),
+        };
+        orchestrator.send(env.command_id(), lease.job, orchestrator.daemon(), body).await.unwrap();
+        orchestrator.sweep().await;
+        clock.fetch_add(4_000, Ordering::SeqCst);
+    }
+    read_in(&orchestrator, spec()).await;
+    let key = KeyId::mint(Timestamp(5), [5; 10]);
+    let open = |name: &str| orchestrator.session_open(key, WorkerClass::Trusted, SessionOpen::plain(name, 8));
+    let session = open("w").await.unwrap().session;
+    let ask = |wait_ms| Claim { kinds: LeaseKind::ALL.to_vec(), max: 8, wait_ms };
+    let none = orchestrator.claim(session, key, ask(DurationMs::ZERO)).await.unwrap().leases;
+    assert!(none.is_empty(), "two tasks are ready, and the breaker is open");
+    let waits = orchestrator.claim(session, key, ask(DurationMs(20_000)));
+    let time_passes = async {
+        for _ in 0..COOL_OFF.0 / 10_000 {
+            let beat = Heartbeat { held: Vec::new() };
+            orchestrator.heartbeat(session, key, beat).await.unwrap();
+            clock.fetch_add(10_000, Ordering::SeqCst);
+        }
+        orchestrator.heartbeat(session, key, Heartbeat { held: Vec::new() }).await.unwrap();
+    };
+    let (given, ()) = tokio::join!(waits, time_passes);
+    assert_eq!(given.unwrap().leases.len(), 1);
+    let other = open("other").await.unwrap().session;
+    let rest = orchestrator.claim(other, key, ask(DurationMs::ZERO)).await.unwrap().leases;
+    assert_eq!(rest.len(), 1, "another worker has seen no failure");
 }

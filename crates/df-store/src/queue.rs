@@ -63,6 +63,7 @@ pub(crate) struct Placement {
     pub(crate) runner: Option<Runner>,
 }
 
+/// Where the tasks of a job stand in line, but for what each has been moved by itself.
 pub(crate) fn urgency_of(record: &JobRecord) -> i64 {
     urgency(record.created_at, record.spec.deadline, record.priority)
 }
@@ -70,7 +71,7 @@ pub(crate) fn urgency_of(record: &JobRecord) -> i64 {
 pub(crate) fn placement(record: &JobRecord, line: &Line<'_>, task: &TaskRecord) -> Kept<Placement> {
     let needs = place::needs(record, task);
     let queue = name(&record.tenant, &needs)?;
-    let (urgency, rank) = (urgency_of(record), task.rank);
+    let (urgency, rank) = (place::urgency(record, task), task.rank);
     Ok(Placement { queue, urgency, rank, claimable: line.has(task), runner: needs.runner })
 }
 

@@ -24,6 +24,19 @@ pub(super) fn lost(draft: &mut Draft, slug: &TaskSlug, detail: &str) -> Result<(
     draft.task(slug, TaskEvent::Returned, detail)
 }
 
+/// The worker handed the lease back in good order. It counts as nothing, but one that is handed back again and again
+/// waits, and comes later in its line, so that it keeps no other from a worker that finishes nothing.
+pub(super) fn handed_back(draft: &mut Draft, slug: &TaskSlug, detail: &str) -> Result<(), Rejection> {
+    let at = draft.at;
+    let task = draft.record.tasks.get_mut(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
+    task.handed_back = task.handed_back.saturating_add(1);
+    let wait = retry::hand_back_wait(task.handed_back);
+    if wait.0 > 0 {
+        task.not_before = at.plus(wait);
+    }
+    draft.task(slug, TaskEvent::Returned, detail)
+}
+
 /// The attempt that holds `slug` failed of itself.
 pub(super) fn failed(
     draft: &mut Draft,

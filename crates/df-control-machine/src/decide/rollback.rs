@@ -89,7 +89,7 @@ fn start_over(draft: &mut Draft, slug: &TaskSlug) -> Result<(), Rejection> {
     let dropped = is_rework(task) || task.conflict.is_some();
     task.output = TaskOutput::default();
     task.failures.clear();
-    task.lost_leases = 0;
+    (task.lost_leases, task.handed_back) = (0, 0);
     task.not_before = Timestamp(0);
     (task.base, task.ended_at, task.merge_number) = (None, None, None);
     if dropped { draft.task(slug, TaskEvent::Cancelled, CAUSE) } else { Ok(()) }

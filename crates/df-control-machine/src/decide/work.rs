@@ -12,6 +12,7 @@ use df_contract::{
 
 use super::{AuditBody, Draft, failing, planning};
 use crate::command::{Command, Rejection, ReturnCause};
+use crate::retry;
 use crate::task::TaskEvent;
 
 /// Most bytes kept of a text that a worker reports. The whole is in the attempt's trace.
@@ -51,7 +52,7 @@ pub(super) fn claim(
     if draft.record.state != stage_of(task.kind, task.role) {
         return Err(draft.not_now("claim", "its stage is not on"));
     }
-    if task.not_before > at {
+    if !retry::is_due(task.not_before, at) {
         return Err(draft.not_now("claim", "the task waits before its next attempt"));
     }
     if task.kind == LeaseKind::Integrate && draft.record.tasks.census().merges.leased > 0 {
@@ -96,7 +97,8 @@ pub(super) fn give_back(
     fence(draft, slug, epoch)?;
     match cause {
         ReturnCause::SessionEnded | ReturnCause::NotMade => failing::lost(draft, slug, detail),
-        ReturnCause::Drained | ReturnCause::AgentDisabled => draft.task(slug, TaskEvent::Returned, detail),
+        ReturnCause::Drained => failing::handed_back(draft, slug, detail),
+        ReturnCause::AgentDisabled => draft.task(slug, TaskEvent::Returned, detail),
         ReturnCause::Deadline => {
             failing::failed(draft, slug, FailureKind::LimitReached, detail, seed_of(command))
         }
@@ -131,6 +133,7 @@ pub(super) fn report(
         return Err(Rejection::Stale { slug: slug.clone(), held: epoch, current: epoch });
     }
     if let Some(task) = draft.record.tasks.get_mut(slug) {
+        task.handed_back = 0;
         task.output.sandbox_layers = layers.iter().take(MAX_REPORTED).map(|l| clipped(l)).collect();
     }
     match outcome {

@@ -91,6 +91,11 @@ fn only_ready_tasks_wait_and_a_back_off_goes_first() {
     task.not_before = Timestamp(7_000);
     let found = waiting_for(&record, &task, &Room::default(), Timestamp(5_000)).unwrap();
     assert_eq!((found.kind, found.detail.as_str()), (WaitingKind::BackOff, "tried again in 2.0 s"));
+    let long_ago = waiting_for(&record, &task, &Room::default(), Timestamp(0)).unwrap();
+    assert_eq!(long_ago.kind, WaitingKind::BackOff);
+    task.not_before = Timestamp(3_600_000);
+    let back = waiting_for(&record, &task, &Room::default(), Timestamp(5_000)).unwrap();
+    assert_eq!(back.kind, WaitingKind::Worker, "the clock went back: it is due");
     task.state = TaskState::Leased;
     assert_eq!(waiting_for(&record, &task, &Room::default(), Timestamp(5_000)), None);
     task.state = TaskState::Ready;

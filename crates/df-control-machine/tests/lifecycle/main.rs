@@ -4,6 +4,7 @@
 
 mod driver;
 mod failures;
+mod handback;
 mod random;
 mod rollback;
 mod steering;

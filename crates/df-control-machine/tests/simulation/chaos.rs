@@ -4,7 +4,7 @@ use df_contract::api::Spend;
 use df_contract::task::Product;
 use df_contract::{AttemptOutcome, ErrorCode, FailureKind, LeaseKind, NanoUsd, TaskState, Tokens};
 use df_control_machine::place::Line;
-use df_control_machine::{Breaker, BreakerEvent, CommandBody, Rejection, ReturnCause, TaskRecord};
+use df_control_machine::{Breaker, BreakerEvent, CommandBody, Rejection, ReturnCause, TaskRecord, retry};
 
 use crate::shapes;
 use crate::world::{Held, World};
@@ -32,7 +32,10 @@ const CAUSES: &[ReturnCause] = &[
 ];
 
 impl World {
-    pub(crate) fn fate(&mut self, kind: LeaseKind) -> Fate {
+    pub(crate) fn fate(&mut self, worker: usize, kind: LeaseKind) -> Fate {
+        if self.leaver == Some(worker) {
+            return Fate::Returned(ReturnCause::Drained);
+        }
         if !self.disturbs {
             return Fate::Succeeds;
         }
@@ -64,7 +67,7 @@ impl World {
             80..88 => self.meddle(job),
             88..90 => self.submit(),
             90..92 => self.nonsense(job),
-            92 => self.clock += self.rng.next() % 7_200_000,
+            92 => self.clock += self.rng.next() % if self.rng.chance(20) { 86_400_000 } else { 7_200_000 },
             93 => self.clock = self.clock.saturating_sub(self.rng.next() % 3_600_000),
             94 => self.restart(),
             _ => self.agree(job),
@@ -121,6 +124,10 @@ impl World {
                 let returned = self.send(held.job, "reaper", body);
                 assert_eq!(returned.is_ok(), live, "{held:?}: {returned:?}");
                 self.report(&held, good, false).unwrap_err();
+                let task = &self.jobs[held.job].record.tasks[&held.slug];
+                if returned.is_ok() && task.handed_back > retry::FREE_HAND_BACKS {
+                    self.census.count("hand-back that waits");
+                }
                 returned.map(|()| BreakerEvent::Unknown)
             }
         };
@@ -209,7 +216,8 @@ impl World {
             _ => {
                 // What stands in line is offered; nothing else may be claimed.
                 let record = &self.jobs[job].record;
-                let stands = |t: &TaskRecord| Line::of(record).has(t) && t.not_before <= deadline;
+                let stands =
+                    |t: &TaskRecord| Line::of(record).has(t) && retry::is_due(t.not_before, deadline);
                 let merge = |t: &TaskRecord| t.kind == LeaseKind::Integrate && t.state == TaskState::Ready;
                 if record.tasks.get(&slug).is_some_and(|t| stands(t) || merge(t)) {
                     return;

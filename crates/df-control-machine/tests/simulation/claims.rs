@@ -3,13 +3,13 @@
 use std::convert::Infallible;
 
 use df_contract::agent::Runtime;
-use df_contract::{LeaseKind, SandboxTier, TaskState, TenantId, Timestamp, WorkerClass};
+use df_contract::{DurationMs, LeaseKind, SandboxTier, TaskState, TenantId, Timestamp, WorkerClass};
 use df_control_machine::place::{self, Line};
 use df_control_machine::schedule::{
-    Candidate, Round, Rules, Running, Worker, breaker_of, longest_wait, pick, urgency,
+    Candidate, Round, Rules, Running, Worker, breaker_of, longest_wait, pick,
 };
 use df_control_machine::step::over_budget;
-use df_control_machine::{CommandBody, JobRecord, TaskRecord};
+use df_control_machine::{CommandBody, JobRecord, TaskRecord, retry};
 
 use crate::rng::Rng;
 use crate::world::{Held, World};
@@ -66,7 +66,7 @@ fn candidate(record: &JobRecord, task: &TaskRecord) -> Candidate {
         slug: task.slug.clone(),
         tenant: record.tenant.clone(),
         needs: place::needs(record, task),
-        urgency: urgency(record.created_at, record.spec.deadline, record.priority),
+        urgency: place::urgency(record, task),
         rank: task.rank,
     }
 }
@@ -81,8 +81,14 @@ impl World {
         let mut open = Vec::new();
         for record in self.jobs.iter().map(|job| &job.record) {
             let line = Line::of(record);
-            let due = record.tasks.values().filter(|t| line.has(t) && t.not_before <= now);
-            open.extend(due.map(|task| candidate(record, task)));
+            for task in record.tasks.values().filter(|t| line.has(t)) {
+                if retry::is_due(task.not_before, now) {
+                    open.push(candidate(record, task));
+                } else {
+                    let left = task.not_before.since(now);
+                    assert!(left <= DurationMs(60_000), "{} waits for {} ms", task.slug, left.0);
+                }
+            }
         }
         open
     }
@@ -152,7 +158,7 @@ impl World {
         };
         assert_eq!(self.send(job, "worker", body), Ok(()), "what is offered may be claimed: {candidate:?}");
         let epoch = self.jobs[job].record.tasks[&slug].epoch;
-        let fate = self.fate(candidate.needs.kind);
+        let fate = self.fate(worker, candidate.needs.kind);
         let (runner, claimed) = (candidate.needs.runner.clone(), self.now());
         self.held.push(Held { job, slug, epoch, attempt, runner, worker, claimed, fate });
     }

@@ -87,6 +87,7 @@ fn expected() -> impl Iterator<Item = String> {
         "conflict SUCCEEDED",
         "conflict FAILED",
         "end of a lease that had ended",
+        "hand-back that waits",
         "message",
         "priority_changed",
         "probe",

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use df_contract::api::Spend;
-use df_contract::{FailureKind, JobState, LeaseKind, TaskSlug, TaskState};
+use df_contract::{DurationMs, FailureKind, JobState, LeaseKind, TaskSlug, TaskState};
 use df_control_machine::task::{TaskEvent, is_ended};
 use df_control_machine::{
-    AuditBody, AuditDraft, Caps, Command, CommandBody, Decided, Effect, JobRecord, invariants, replay, retry,
+    AuditBody, AuditDraft, Caps, Command, CommandBody, Decided, Effect, JobRecord, ReturnCause, invariants,
+    replay, retry,
 };
 
 /// Records of large jobs are looked through as a whole this often.
@@ -31,6 +32,8 @@ struct Seen {
     /// The epoch of the lease that is out.
     live: Option<u64>,
     spend: Spend,
+    /// Hand-backs since an attempt was last reported, or the task was taken back to its beginning.
+    handed_back: u32,
 }
 
 fn name(event: impl serde::Serialize) -> String {
@@ -45,13 +48,14 @@ impl Referee {
         for draft in &decided.audit {
             self.read(before, command, decided, draft);
         }
+        self.hand_backs(before, command, after);
         assert_eq!(self.state.unwrap_or((JobState::Draft, None)), (after.state, after.resume_to));
         let none = df_control_machine::Tasks::default();
         for (task, _) in after.tasks.changed_since(before.map_or(&none, |b| &b.tasks)) {
             let seen = &self.tasks[&task.slug];
             assert_eq!(
-                (seen.state, seen.epoch),
-                (task.state, task.epoch),
+                (seen.state, seen.epoch, seen.handed_back),
+                (task.state, task.epoch, task.handed_back),
                 "{} after {:?}",
                 task.slug,
                 command.body
@@ -66,6 +70,25 @@ impl Referee {
         }
     }
 
+    /// Hand-backs in a row are counted, cost nothing else, and wait from the third on.
+    fn hand_backs(&mut self, before: Option<&JobRecord>, command: &Command, after: &JobRecord) {
+        match &command.body {
+            CommandBody::Return { slug, cause: ReturnCause::Drained, .. } => {
+                let (seen, task) = (self.tasks.get_mut(slug).unwrap(), &after.tasks[slug]);
+                let was = &before.unwrap().tasks[slug];
+                seen.handed_back += 1;
+                let doubled = 1_000 << (seen.handed_back.max(3) - 3).min(6);
+                let wait =
+                    if seen.handed_back > 2 { DurationMs(doubled.min(60_000)) } else { DurationMs::ZERO };
+                let until = if wait.0 > 0 { command.at.plus(wait) } else { was.not_before };
+                assert_eq!(task.not_before, until, "{slug}, handed back {} times", seen.handed_back);
+                assert_eq!((task.lost_leases, &task.failures), (was.lost_leases, &was.failures), "{slug}");
+            }
+            CommandBody::Report { slug, .. } => self.tasks.get_mut(slug).unwrap().handed_back = 0,
+            _ => {}
+        }
+    }
+
     fn read(&mut self, before: Option<&JobRecord>, command: &Command, decided: &Decided, draft: &AuditDraft) {
         match &draft.body {
             AuditBody::Job { event, from, to, resume_to, .. } => {
@@ -75,8 +98,14 @@ impl Referee {
                 self.state = Some((*to, *resume_to));
             }
             AuditBody::TaskCreated { lease, state, .. } => {
-                let seen =
-                    Seen { kind: *lease, state: *state, epoch: 0, live: None, spend: Spend::default() };
+                let seen = Seen {
+                    kind: *lease,
+                    state: *state,
+                    epoch: 0,
+                    live: None,
+                    spend: Spend::default(),
+                    handed_back: 0,
+                };
                 let slug = draft.slug.clone().unwrap();
                 assert!(self.tasks.insert(slug.clone(), seen).is_none(), "{slug} is made once");
             }
@@ -141,6 +170,9 @@ impl Referee {
         assert_eq!(seen.state, from, "{slug}");
         assert_eq!(replay::task_step(from, held, &name(event)), Ok((to, draft.epoch.unwrap())), "{slug}");
         (seen.state, seen.epoch) = (to, draft.epoch.unwrap());
+        if event == TaskEvent::RolledBack {
+            seen.handed_back = 0;
+        }
         let lived = seen.live.take();
         assert_eq!(lived, (from == TaskState::Leased).then_some(held), "{slug}");
         if from == TaskState::Leased && seen.kind == LeaseKind::Agent {

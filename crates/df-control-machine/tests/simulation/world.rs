@@ -60,6 +60,8 @@ pub(crate) struct World {
     pub(crate) disturbs: bool,
     /// Whether an agent's runtime fails more often than not.
     pub(crate) sick: bool,
+    /// A worker, never the first, that hands back whatever it takes.
+    pub(crate) leaver: Option<usize>,
     /// Whether every command is shown as it comes.
     pub(crate) shows: bool,
     /// How often what happened.
@@ -73,6 +75,7 @@ impl World {
         let mut rng = Rng(seed ^ ((size.tasks() as u64) << 48));
         let rules = claims::rules(&mut rng);
         let (workers, sick) = (claims::workers(&mut rng), rng.chance(15));
+        let leaver = (workers.len() > 1 && rng.chance(30)).then(|| workers.len() - 1);
         let breakers = vec![Breakers::new(); workers.len()];
         let mut world = Self {
             rng,
@@ -88,6 +91,7 @@ impl World {
             waited: BTreeMap::new(),
             disturbs: true,
             sick,
+            leaver,
             shows: false,
             census: Census::default(),
             log: Vec::new(),
@@ -274,8 +278,10 @@ impl World {
                 self.agree(job);
                 self.advance(job);
             }
+            // Whoever comes first.
+            let first = self.rng.below(self.workers.len());
             for worker in 0..self.workers.len() {
-                while self.claim(worker) {}
+                while self.claim((worker + first) % self.workers.len()) {}
             }
             while !self.held.is_empty() {
                 self.finish(0);

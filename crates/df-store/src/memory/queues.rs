@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use df_contract::{JobId, TaskState, TenantId, Timestamp};
 use df_control_machine::place::{self, Line};
 use df_control_machine::schedule::{Breakers, Runner, Running};
-use df_control_machine::{Breaker, BreakerKey, TaskRecord};
+use df_control_machine::{Breaker, BreakerKey, TaskRecord, retry};
 
 use super::{KeptBreaker, Memory, page, put_back};
 use crate::queue::{Placement, Queues, Waiting, placement};
@@ -41,7 +41,7 @@ impl Queues for Memory {
     ) -> Kept<Vec<Waiting>> {
         let mut found: Vec<Waiting> = Vec::new();
         for (job, task, Placement { urgency, rank, queue: of, .. }) in self.in_line()? {
-            if of == queue && task.not_before <= now && !without.contains(&job) {
+            if of == queue && retry::is_due(task.not_before, now) && !without.contains(&job) {
                 found.push(Waiting { job, slug: task.slug.clone(), urgency, rank });
             }
         }

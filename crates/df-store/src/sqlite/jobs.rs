@@ -120,8 +120,13 @@ impl Sqlite {
         }
         let Some(before) = before else { return Ok(()) };
         if before.priority != after.priority {
-            let sql = "UPDATE tasks SET urgency = ?2 WHERE job = ?1";
-            self.write("moving a job in its queues", sql, params![after.id.to_string(), urgency_of(after)])?;
+            // What is written with this command stands there already.
+            let by = urgency_of(after).saturating_sub(urgency_of(before));
+            let written: Vec<&str> = changed.iter().map(|(task, _)| task.slug.as_str()).collect();
+            let sql = "UPDATE tasks SET urgency = urgency + ?2
+                 WHERE job = ?1 AND slug NOT IN (SELECT value FROM json_each(?3))";
+            let values = params![after.id.to_string(), by, json(&written, "tasks")?];
+            self.write("moving a job in its queues", sql, values)?;
         }
         let (was, written) = (Line::of(before), changed.iter().map(|(task, _)| &task.slug).collect());
         self.stand(&was, &line, after, &written)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use df_contract::agent::Runtime;
 use df_contract::{AgentName, JobId, TaskSlug, TenantId, Timestamp};
+use df_control_machine::retry::LONGEST_WAIT;
 use df_control_machine::schedule::{Breakers, Runner, Running};
 use df_control_machine::{Breaker, BreakerKey};
 use rusqlite::{Row, params};
@@ -23,11 +24,12 @@ const QUEUES: &str = "WITH RECURSIVE queues (queue) AS (
      SELECT queue FROM queues WHERE queue IS NOT NULL LIMIT ?1";
 
 const WAITING: &str = "SELECT job, slug, urgency, rank FROM tasks
-     WHERE claimable = 1 AND queue = ?1 AND not_before <= ?2
+     WHERE claimable = 1 AND queue = ?1 AND (not_before <= ?2 OR not_before > ?4)
      ORDER BY urgency, rank DESC, job, slug LIMIT ?3";
 
 const WAITING_WITHOUT: &str = "SELECT job, slug, urgency, rank FROM tasks
-     WHERE claimable = 1 AND queue = ?1 AND not_before <= ?2 AND job NOT IN (SELECT value FROM json_each(?4))
+     WHERE claimable = 1 AND queue = ?1 AND (not_before <= ?2 OR not_before > ?4)
+         AND job NOT IN (SELECT value FROM json_each(?5))
      ORDER BY urgency, rank DESC, job, slug LIMIT ?3";
 
 const RUNNING: &str = "SELECT tenant, job, agent, runtime, count(*) FROM tasks WHERE state = 'LEASED'
@@ -78,12 +80,13 @@ impl Queues for Sqlite {
         without: &BTreeSet<JobId>,
         limit: u32,
     ) -> Kept<Vec<Waiting>> {
-        let what = "looking for work";
+        // As `retry::is_due` says.
+        let (what, last) = ("looking for work", time(now.plus(LONGEST_WAIT)));
         if without.is_empty() {
-            return self.many(what, WAITING, params![queue, time(now), limit], waiting);
+            return self.many(what, WAITING, params![queue, time(now), limit, last], waiting);
         }
         let without = json(without, "tasks")?;
-        self.many(what, WAITING_WITHOUT, params![queue, time(now), limit, without], waiting)
+        self.many(what, WAITING_WITHOUT, params![queue, time(now), limit, last, without], waiting)
     }
 
     fn running(&self) -> Kept<Running> {
@@ -185,7 +188,8 @@ mod tests {
             (WAITING_WITHOUT, "tasks_waiting"),
             (RUNNING, "tasks_running"),
         ] {
-            let sql = ["?1", "?2", "?3", "?4"].iter().fold(sql.to_owned(), |sql, n| sql.replace(n, "'1'"));
+            let sql =
+                ["?1", "?2", "?3", "?4", "?5"].iter().fold(sql.to_owned(), |sql, n| sql.replace(n, "'1'"));
             let mut asked = store.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let rows: Vec<String> =
                 asked.query_map([], |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap();

@@ -15,7 +15,7 @@ use crate::cache::MAX_CACHED_JOBS;
 use crate::transition::{Tx, apply};
 use crate::{JobFilter, MAX_PAGE, StoreError, lease};
 
-const SEEDS: u64 = 16;
+const SEEDS: u64 = 24;
 const STEPS: usize = 400;
 
 struct Life {
@@ -219,8 +219,12 @@ impl Life {
                 self.told.push(format!("{reaped:?}"));
             }
             38 => {
-                let wait = self.rng.random_range(0..10_000);
-                self.bench.sleep(DurationMs(wait));
+                let (hour, day) = (DurationMs(3_600_000), DurationMs(86_400_000));
+                match self.rng.random_range(0..8) {
+                    0 => self.bench.now = Timestamp(self.bench.now.0 - hour.0),
+                    1 if self.rng.random_range(0..4) == 0 => self.bench.sleep(day),
+                    _ => self.bench.sleep(DurationMs(self.rng.random_range(0..10_000))),
+                }
             }
             _ => {
                 let due = self.bench.store.outbox_due(3).await.unwrap();

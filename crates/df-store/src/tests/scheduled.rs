@@ -39,6 +39,8 @@ on_both!(
     breakers_of_workers_unseen_for_long_are_forgotten,
     a_paused_job_leaves_its_queues_and_comes_back,
     priority_moves_what_waits,
+    a_worker_that_hands_everything_back_holds_up_nothing,
+    a_clock_that_goes_back_holds_up_no_task,
     passes_survive_reopening,
 );
 
@@ -274,6 +276,53 @@ async fn priority_moves_what_waits(mut bench: Bench) {
     let session = bench.session(TRUSTED, 9).await;
     let order: Vec<JobId> = bench.claim(session, 9).await.into_iter().map(|lease| lease.job).collect();
     assert_eq!(order, [second, first]);
+}
+
+/// Claims one task in a session of its own, and closes that.
+async fn hand_back(bench: &mut Bench) -> Option<JobId> {
+    let session = bench.session(TRUSTED, 1).await;
+    let lease = bench.claim(session, 1).await.pop();
+    bench.store.session_close(session).await.unwrap();
+    bench.reap(1).await;
+    lease.map(|lease| lease.job)
+}
+
+async fn a_worker_that_hands_everything_back_holds_up_nothing(mut bench: Bench) {
+    let first = waiting(&mut bench, "acme").await;
+    let second = waiting(&mut bench, "acme").await;
+    let mut taken = Vec::new();
+    for _ in 0..6 {
+        taken.push(hand_back(&mut bench).await.unwrap());
+    }
+    assert_eq!(taken, [first, first, first, second, second, second]);
+    assert_eq!(hand_back(&mut bench).await, None, "both wait");
+    bench.sleep(DurationMs(1_000));
+    assert_eq!(hand_back(&mut bench).await, Some(first));
+    assert_eq!(bench.record(first).await.tasks[&"intake".parse().unwrap()].lost_leases, 0);
+    // Later in line than what was submitted ten minutes after, and moved by priority all the same.
+    bench.sleep(DurationMs(60_000));
+    let third = waiting(&mut bench, "acme").await;
+    let session = bench.session(TRUSTED, 9).await;
+    bench.send(second, "bob", CommandBody::SetPriority { priority: 1 }).await.unwrap();
+    let order: Vec<JobId> = bench.claim(session, 9).await.into_iter().map(|lease| lease.job).collect();
+    assert_eq!(order, [second, third, first]);
+}
+
+async fn a_clock_that_goes_back_holds_up_no_task(mut bench: Bench) {
+    let job = bench.in_progress().await;
+    let (hour, day) = (DurationMs(3_600_000), DurationMs(86_400_000));
+    let session = bench.session(TRUSTED, 9).await;
+    let lease = bench.claim(session, 1).await.remove(0);
+    fail(&mut bench, &lease, FailureKind::AgentCrash).await;
+    assert_eq!(bench.claim(session, 1).await, vec![], "it backs off");
+    bench.now = Timestamp(bench.now.0 - hour.0);
+    let lease = bench.claim(session, 1).await.remove(0);
+    assert_eq!(lease.job, job, "no back-off takes an hour");
+    fail(&mut bench, &lease, FailureKind::AgentCrash).await;
+    assert_eq!(bench.claim(session, 1).await, vec![], "it backs off by the new clock");
+    bench.sleep(day);
+    let session = bench.session(TRUSTED, 9).await;
+    assert_eq!(bench.claim(session, 1).await[0].job, job);
 }
 
 async fn passes_survive_reopening(mut bench: Bench) {
