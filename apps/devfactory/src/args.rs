@@ -191,6 +191,9 @@ pub(crate) struct VoteArgs {
     /// The version that was looked at; the vote is refused if something else waits by now.
     #[arg(long)]
     pub(crate) job_version: Option<u64>,
+    /// The digest of the plan that was looked at (`devfactory plan show` prints it); the vote is refused if another waits.
+    #[arg(long)]
+    pub(crate) plan_digest: Option<df_contract::Digest>,
     #[arg(long, default_value = "")]
     pub(crate) comment: String,
 }

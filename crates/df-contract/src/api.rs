@@ -211,6 +211,12 @@ pub struct ApprovalView {
     pub expires_at: Timestamp,
     /// The vote names this version; if the job has moved on, it is refused.
     pub job_version: u64,
+    /// The plan that is approved, or that the job has; a vote that names another is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_digest: Option<Digest>,
+    /// The git bundle of the job branch; likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artefact: Option<Digest>,
     pub approved_by: Vec<String>,
 }
 
@@ -257,12 +263,18 @@ pub struct RootCauseView {
 }
 
 /// `POST /v1/jobs/{id}/approve` and `/reject`.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Vote {
     /// [`ApprovalView::job_version`] as the approver saw it; absent = whatever waits now.
     #[serde(default)]
     pub job_version: Option<u64>,
+    /// [`ApprovalView::plan_digest`] as the approver saw it; absent = not named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_digest: Option<Digest>,
+    /// [`ApprovalView::artefact`] as the approver saw it; absent = not named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artefact: Option<Digest>,
     #[serde(default)]
     pub comment: String,
 }

@@ -26,7 +26,8 @@ pub struct GrantClaims {
     pub task: TaskSlug,
     pub attempt: AttemptId,
     pub epoch: u64,
-    /// Caps, outermost first: tenant, job, task, attempt. A call must fit all of them.
+    /// Caps, outermost first: tenant, job, task, attempt. A call must fit all of them. The last, [`plan_level`], caps
+    /// nothing and says which plan of the job the grant is of.
     pub caps: Vec<BudgetCap>,
     /// Models that may be asked for; empty = none.
     pub models: Vec<String>,
@@ -37,11 +38,25 @@ pub struct GrantClaims {
     pub expires_at: Timestamp,
 }
 
+const PLAN: &str = "plan:";
+
+/// The level by which a job's plans follow one another: its version is the number of the plan, and a grant of an
+/// earlier one than the newest that is known is refused.
+pub fn plan_level(job: JobId, number: u64) -> BudgetCap {
+    BudgetCap { account: format!("{PLAN}{job}"), version: number, nano_usd: None, tokens: None }
+}
+
+/// Whether a level is a [`plan_level`].
+pub fn is_plan_level(level: &BudgetCap) -> bool {
+    level.account.starts_with(PLAN)
+}
+
 /// One level of the budget. The highest version of a level wins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BudgetCap {
-    /// `tenant:acme`, `job:job_...`, `task:job_.../api`, `attempt:att_...`.
+    /// `tenant:acme`, `job:job_...`, `task:job_.../api` (`...@2` after the second rollback), `attempt:att_...`,
+    /// `plan:job_...`.
     pub account: String,
     pub version: u64,
     /// Absent = no cap in money at this level.

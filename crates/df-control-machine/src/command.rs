@@ -51,7 +51,7 @@ pub enum CommandBody {
     Vote {
         approve: bool,
         roles: BTreeSet<Role>,
-        job_version: Option<u64>,
+        seen: Seen,
         comment: String,
     },
     ExpireApproval,
@@ -181,6 +181,14 @@ impl CommandBody {
     }
 }
 
+/// What a voter had before them, as far as the vote names it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Seen {
+    pub job_version: Option<u64>,
+    pub plan_digest: Option<Digest>,
+    pub artefact: Option<Digest>,
+}
+
 /// Why a lease ended without a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -222,6 +230,8 @@ pub enum Rejection {
     WrongRole { wanted: String },
     #[error("version {seen} was to be approved, but what waits is version {waiting}; look at the job again")]
     ApprovalStale { seen: u64, waiting: u64 },
+    #[error("the vote names another {what} than the one that waits; look at the job again")]
+    ApprovalOfAnother { what: &'static str },
     #[error("`{0}` has voted already")]
     VotedAlready(String),
     #[error("the report breaks its contract: {0}")]
@@ -244,7 +254,7 @@ impl Rejection {
             Rejection::Stale { .. } => ErrorCode::StaleLease,
             Rejection::FourEyes(_) => ErrorCode::FourEyes,
             Rejection::WrongRole { .. } => ErrorCode::Forbidden,
-            Rejection::ApprovalStale { .. } => ErrorCode::ApprovalStale,
+            Rejection::ApprovalStale { .. } | Rejection::ApprovalOfAnother { .. } => ErrorCode::ApprovalStale,
             Rejection::Contract(_) | Rejection::Invalid(_) => ErrorCode::InvalidRequest,
         }
     }

@@ -179,8 +179,10 @@ pub fn decide(record: Option<&JobRecord>, command: &Command) -> Result<Decided, 
         CommandBody::Decide { decision, approval_expires_at } => {
             governing::decided(&mut draft, decision, *approval_expires_at)?;
         }
-        CommandBody::Vote { approve, roles, job_version, comment } => {
-            governing::vote(&mut draft, &command.actor.name, *approve, roles, *job_version, comment)?;
+        CommandBody::Vote { approve, roles, seen, comment } => {
+            let vote =
+                governing::Vote { identity: &command.actor.name, approve: *approve, roles, seen, comment };
+            governing::vote(&mut draft, &vote)?;
         }
         CommandBody::ExpireApproval => governing::expire(&mut draft)?,
         CommandBody::StartPlanning => planning::start_planning(&mut draft)?,

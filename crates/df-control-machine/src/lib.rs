@@ -31,7 +31,7 @@ pub mod tasks;
 pub mod waiting;
 
 pub use breaker::{Breaker, BreakerEvent, BreakerKey};
-pub use command::{Actor, Command, CommandBody, Rejection, ReturnCause};
+pub use command::{Actor, Command, CommandBody, Rejection, ReturnCause, Seen};
 pub use decide::{AuditBody, AuditDraft, Decided, Effect, decide};
 pub use record::{
     Approval, ApprovalSubject, BudgetRequest, COORDINATOR_SLUG, Caps, FailureNote, Integration, JobRecord,

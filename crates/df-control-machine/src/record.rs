@@ -218,6 +218,11 @@ pub struct TaskRecord {
     pub ended_at: Option<Timestamp>,
     pub output: TaskOutput,
     pub spend: Spend,
+    /// How often it was undone to be done again, and what it had spent until then: each time it has its share anew.
+    #[serde(default)]
+    pub undone: u32,
+    #[serde(default)]
+    pub spent_before: Tokens,
 }
 
 /// What the accepted attempt made, in the words of the contract.
@@ -293,9 +298,13 @@ impl JobRecord {
         }
     }
 
-    /// The account at the proxy that all attempts at a task draw on.
+    /// The account at the proxy that all attempts at a task draw on; another one after each rollback that undid it.
+    /// The job's own account bounds them together.
     pub fn task_account(&self, slug: &TaskSlug) -> String {
-        format!("task:{}/{slug}", self.id)
+        match self.tasks.get(slug).map_or(0, |task| task.undone) {
+            0 => format!("task:{}/{slug}", self.id),
+            again => format!("task:{}/{slug}@{again}", self.id),
+        }
     }
 
     /// The tokens that a task of the plan may use in all its attempts: its share by the plan, or an equal part of what
@@ -405,6 +414,13 @@ impl TaskRecord {
             ended_at: None,
             output: TaskOutput::default(),
             spend: Spend::default(),
+            undone: 0,
+            spent_before: Tokens::ZERO,
         }
+    }
+
+    /// What it has used of its share.
+    pub fn tokens_of_share(&self) -> Tokens {
+        self.spend.tokens().saturating_sub(self.spent_before)
     }
 }

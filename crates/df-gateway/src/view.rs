@@ -71,6 +71,8 @@ fn approval_view(approval: &Approval) -> ApprovalView {
         requested_at: approval.requested_at,
         expires_at: approval.expires_at,
         job_version: approval.job_version,
+        plan_digest: approval.plan_digest.clone(),
+        artefact: approval.artefact.clone(),
         approved_by: approval.approved_by.iter().cloned().collect(),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use df_contract::grant::{BudgetCap, MAX_GRANT_LIFE};
+use df_contract::grant::{BudgetCap, MAX_GRANT_LIFE, plan_level};
 use df_contract::{Grant, GrantClaims, NanoUsd, Timestamp, Tokens};
 use df_control_machine::{JobRecord, TaskRecord};
 use ed25519_dalek::SigningKey;
@@ -127,7 +127,7 @@ pub(crate) fn task_money(record: &JobRecord, task: &TaskRecord) -> Option<NanoUs
 }
 
 impl GrantSigner {
-    /// The four levels, outermost first.
+    /// The four levels, outermost first, and the plan.
     fn caps(
         &self,
         record: &JobRecord,
@@ -147,6 +147,8 @@ impl GrantSigner {
             level(format!("job:{}", record.id), job.money_nano_usd, Some(job.tokens)),
             level(record.task_account(&task.slug), money, Some(tokens)),
             level(format!("attempt:{attempt}"), money, Some(tokens)),
+            // Beginning to plan anew is enough: nothing of the old plan may spend beside the new coordinator.
+            plan_level(record.id, 1 + u64::from(record.replans)),
         ])
     }
 }

@@ -170,6 +170,7 @@ async fn a_grant_names_the_plan_and_keeps_the_tasks_to_their_shares() {
         let caps = [&a, &c].map(|lease| {
             let claims = claims_of(lease);
             assert_eq!(claims.plan.as_ref(), Some(&digest));
+            assert_eq!(claims.caps[4], df_contract::grant::plan_level(lease.job, 1));
             claims.caps[2].tokens.unwrap().0
         });
         assert_eq!(caps, expect);

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use df_contract::api::Submitted;
 use df_contract::{CommandId, JobId, JobSpec, PlanLimits, Role, TenantId};
-use df_control_machine::{Actor, CommandBody, JobRecord, Rejection};
+use df_control_machine::{Actor, CommandBody, JobRecord, Rejection, Seen};
 
 use crate::env::command_id_of;
 use crate::{OrchestrationError, Orchestrator};
@@ -112,19 +112,19 @@ impl Orchestrator {
         }
     }
 
-    /// Approves or rejects what waits.
+    /// Approves or rejects what waits. What the caller says to have seen must be that.
     pub async fn vote(
         &self,
         caller: &Caller,
         job: JobId,
         approve: bool,
-        job_version: Option<u64>,
+        seen: Seen,
         comment: String,
     ) -> Result<JobRecord, OrchestrationError> {
         if approve {
             self.not_written_by(caller, job).await?;
         }
-        let body = CommandBody::Vote { approve, roles: caller.roles.clone(), job_version, comment };
+        let body = CommandBody::Vote { approve, roles: caller.roles.clone(), seen, comment };
         self.steer(caller, job, Role::Approver, body).await
     }
 

@@ -37,6 +37,8 @@ pub(crate) enum CallError {
     Exhausted(Exhausted),
     #[error("the grant of task {task} up to epoch {epoch} was withdrawn")]
     Revoked { task: String, epoch: u64 },
+    #[error("the job's plan {newest} is in force, and the grant is of an earlier one")]
+    Superseded { newest: u64 },
     #[error("{0}")]
     RecordingMismatch(String),
     #[error("{tried} accounts are at their rate limit; the first is free again in {retry_after_s} s")]
@@ -63,6 +65,7 @@ impl From<LedgerError> for CallError {
             LedgerError::KeyInvalid(why) => CallError::Invalid(why),
             LedgerError::KeyUnknown(id) => CallError::KeyUnknown(id),
             LedgerError::Revoked { task, epoch } => CallError::Revoked { task: task.to_string(), epoch },
+            LedgerError::Superseded { newest } => CallError::Superseded { newest },
             LedgerError::Closed
             | LedgerError::Io { .. }
             | LedgerError::Damaged { .. }
@@ -93,7 +96,7 @@ impl CallError {
             CallError::ModelForbidden(_) => ErrorCode::ModelForbidden,
             CallError::ModelUnpriced(_) => ErrorCode::ModelUnpriced,
             CallError::Exhausted(_) => ErrorCode::BudgetExhausted,
-            CallError::Revoked { .. } => ErrorCode::GrantRevoked,
+            CallError::Revoked { .. } | CallError::Superseded { .. } => ErrorCode::GrantRevoked,
             CallError::RecordingMismatch(_) => ErrorCode::RecordingMismatch,
             CallError::RateLimited { .. } | CallError::Busy(_) => ErrorCode::RateLimited,
             CallError::Unavailable(_) | CallError::BrokenOff => ErrorCode::UpstreamUnavailable,

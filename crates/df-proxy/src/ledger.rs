@@ -57,6 +57,8 @@ pub(crate) enum LedgerError {
     KeyInvalid(String),
     #[error("there is no key `{0}`")]
     KeyUnknown(String),
+    #[error("the job's plan {newest} is in force, and the grant is of an earlier one")]
+    Superseded { newest: u64 },
     #[error("the ledger is closed")]
     Closed,
     #[error("the ledger failed while {doing} {path}")]

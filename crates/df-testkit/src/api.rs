@@ -149,12 +149,12 @@ impl Api {
     }
 
     pub async fn approve(&self, id: JobId) -> Result<JobView, ApiError> {
-        let vote = Vote { job_version: None, comment: "seen".into() };
+        let vote = Vote { comment: "seen".into(), ..Vote::default() };
         self.post(&format!("/v1/jobs/{id}/approve"), &vote).await
     }
 
     pub async fn reject(&self, id: JobId) -> Result<JobView, ApiError> {
-        let vote = Vote { job_version: None, comment: "seen".into() };
+        let vote = Vote { comment: "seen".into(), ..Vote::default() };
         self.post(&format!("/v1/jobs/{id}/reject"), &vote).await
     }
 

@@ -127,7 +127,7 @@ async fn a_job_on_personal_data_waits_for_another_pair_of_eyes() {
     assert_eq!(model.tally().tasks, Vec::<String>::new(), "nothing is spent before the approval");
 
     let seen = waiting.approval.unwrap().job_version;
-    let stale = Vote { job_version: Some(seen - 1), comment: String::new() };
+    let stale = Vote { job_version: Some(seen - 1), ..Vote::default() };
     let refused = bob.post::<JobView>(&format!("/v1/jobs/{job}/approve"), &stale).await.unwrap_err();
     assert_eq!(refused.code(), ErrorCode::ApprovalStale, "a vote counts for what was looked at");
     bob.approve(job).await.unwrap();

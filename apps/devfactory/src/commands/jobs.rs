@@ -88,8 +88,11 @@ pub(crate) async fn vote(cli: &Cli, args: &VoteArgs, approve: bool) -> anyhow::R
     let waits: JobView = client.get(&format!("/v1/jobs/{}", args.job)).await?;
     // What waits in the job's own way is voted on before a request for more budget.
     let waiting = waits.approval.or(waits.budget_request.map(|request| request.approval));
-    let job_version = args.job_version.or(waiting.map(|a| a.job_version));
-    let body = Vote { job_version, comment: args.comment.clone() };
+    let job_version = args.job_version.or(waiting.as_ref().map(|a| a.job_version));
+    let seen = waiting.as_ref().map(|a| a.plan_digest.clone()).unwrap_or_default();
+    let plan_digest = args.plan_digest.clone().or(seen);
+    let artefact = waiting.and_then(|a| a.artefact);
+    let body = Vote { job_version, plan_digest, artefact, comment: args.comment.clone() };
     let view: JobView = client.post(&format!("/v1/jobs/{}/{verb}", args.job), &body).await?;
     show(cli, &view, |v| format!("{}  {}\n", v.summary.id, v.summary.state))
 }

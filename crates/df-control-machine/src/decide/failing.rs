@@ -92,7 +92,7 @@ fn is_of_its_share(record: &JobRecord, slug: &TaskSlug, detail: &str) -> bool {
 /// Why the tokens that the task has used leave no room for another attempt.
 fn spent_its_share(record: &JobRecord, slug: &TaskSlug, percent: u32) -> Option<String> {
     let task = record.tasks.get(slug)?;
-    let (slice, spent) = (record.slice(task)?.0, task.spend.tokens().0);
+    let (slice, spent) = (record.slice(task)?.0, task.tokens_of_share().0);
     let limit = u128::from(slice) * u128::from(percent) / 100;
     (spent > 0 && u128::from(spent) >= limit).then(|| {
         format!("no further attempt: {spent} of the task's {slice} tokens are used, an attempt begins below {limit}")

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use df_contract::api::{GateView, Spend};
 use df_contract::decision::{ApprovalRule, Decision, Reason, Verdict};
-use df_contract::{JobSpec, JobState, LeaseKind, Role, TaskState, TenantId, Timestamp};
+use df_contract::{Digest, JobSpec, JobState, LeaseKind, Role, TaskState, TenantId, Timestamp};
 
 use super::{AuditBody, Decided, Draft, planning, steering, tasks};
-use crate::command::{Command, Rejection};
+use crate::command::{Command, Rejection, Seen};
 use crate::job::JobEvent;
 use crate::record::{Approval, ApprovalSubject, Integration, JobRecord};
 use crate::task::TaskEvent;
@@ -133,17 +133,10 @@ pub(super) fn ask(
     Ok(())
 }
 
-pub(super) fn vote(
-    draft: &mut Draft,
-    identity: &str,
-    approve: bool,
-    roles: &BTreeSet<Role>,
-    seen: Option<u64>,
-    comment: &str,
-) -> Result<(), Rejection> {
-    let vote = Vote { identity, approve, roles, seen, comment };
+pub(super) fn vote(draft: &mut Draft, vote: &Vote<'_>) -> Result<(), Rejection> {
+    let (identity, approve) = (vote.identity, vote.approve);
     let Some(mut approval) = draft.record.approval.clone() else {
-        return steering::vote_on_budget(draft, &vote);
+        return steering::vote_on_budget(draft, vote);
     };
     vote.count(draft, &mut approval, None)?;
     if !approve {
@@ -164,9 +157,9 @@ pub(super) fn vote(
 pub(super) struct Vote<'a> {
     pub(super) identity: &'a str,
     pub(super) approve: bool,
-    roles: &'a BTreeSet<Role>,
-    seen: Option<u64>,
-    comment: &'a str,
+    pub(super) roles: &'a BTreeSet<Role>,
+    pub(super) seen: &'a Seen,
+    pub(super) comment: &'a str,
 }
 
 impl Vote<'_> {
@@ -182,8 +175,17 @@ impl Vote<'_> {
         if approval.expires_at <= draft.at {
             return Err(draft.not_now("vote", "the approval has expired"));
         }
-        if let Some(seen) = self.seen.filter(|seen| *seen != approval.job_version) {
+        if let Some(seen) = self.seen.job_version.filter(|seen| *seen != approval.job_version) {
             return Err(Rejection::ApprovalStale { seen, waiting: approval.job_version });
+        }
+        // What waits was asked for over this plan: one that came since was before nobody.
+        let named = |seen: &Option<Digest>, waits: &Option<Digest>| seen.is_none() || seen == waits;
+        let of_now = approval.plan_digest.is_none() || approval.plan_digest == draft.record.plan_digest;
+        if !of_now || !named(&self.seen.plan_digest, &approval.plan_digest) {
+            return Err(Rejection::ApprovalOfAnother { what: "plan" });
+        }
+        if !named(&self.seen.artefact, &approval.artefact) {
+            return Err(Rejection::ApprovalOfAnother { what: "artefact" });
         }
         if self.approve && (identity == draft.record.submitter || Some(identity) == asked_by) {
             return Err(Rejection::FourEyes(identity.to_owned()));

@@ -13,7 +13,7 @@ use df_contract::{
 use super::{AuditBody, Draft, failing, governing, tasks};
 use crate::command::Rejection;
 use crate::job::JobEvent;
-use crate::record::{ApprovalSubject, JobRecord};
+use crate::record::{ApprovalSubject, BudgetRequest, JobRecord};
 use crate::step::{Step, next_step};
 
 pub(super) fn start_planning(draft: &mut Draft) -> Result<(), Rejection> {
@@ -30,6 +30,13 @@ pub(super) fn start_planning(draft: &mut Draft) -> Result<(), Rejection> {
 /// Puts a plan before the plan gate.
 pub(super) fn propose(draft: &mut Draft, plan: Arc<Plan>) -> Result<(), Rejection> {
     let digest = df_contract::digest_json(plan.as_ref()).map_err(|e| Rejection::Contract(e.to_string()))?;
+    let over_another =
+        |request: &BudgetRequest| request.approval.plan_digest.as_ref().is_some_and(|d| *d != digest);
+    if draft.record.budget_request.as_ref().is_some_and(over_another) {
+        draft.record.budget_request = None;
+        let cause = "the rest was planned anew; ask again over the new plan".to_owned();
+        draft.note(AuditBody::BudgetDenied { cause });
+    }
     draft.record.plan_digest = Some(digest);
     draft.record.proposed_plan = Some(plan);
     Ok(())

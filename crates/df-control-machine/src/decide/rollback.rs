@@ -88,6 +88,8 @@ fn start_over(draft: &mut Draft, slug: &TaskSlug) -> Result<(), Rejection> {
     let task = draft.record.tasks.get_mut(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
     let dropped = is_rework(task) || task.conflict.is_some();
     task.output = TaskOutput::default();
+    task.undone += 1;
+    task.spent_before = task.spend.tokens();
     task.failures.clear();
     (task.lost_leases, task.handed_back) = (0, 0);
     task.not_before = Timestamp(0);

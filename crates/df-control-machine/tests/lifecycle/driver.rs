@@ -10,8 +10,8 @@ use df_contract::{
     Tokens, Usage,
 };
 use df_control_machine::{
-    Actor, AuditBody, AuditDraft, Command, CommandBody, JobRecord, Rejection, ReturnCause, Step, decide,
-    invariants, next_step, replay,
+    Actor, AuditBody, AuditDraft, Command, CommandBody, JobRecord, Rejection, ReturnCause, Seen, Step,
+    decide, invariants, next_step, replay,
 };
 
 pub(crate) fn tree(n: u64) -> TreeRef {
@@ -379,7 +379,14 @@ impl Driver {
 
     pub(crate) fn vote(&mut self, who: &str, approve: bool, seen: Option<u64>) -> Result<(), Rejection> {
         let roles = BTreeSet::from([Role::Approver]);
-        self.send(who, CommandBody::Vote { approve, roles, job_version: seen, comment: String::new() })
+        let seen = Seen { job_version: seen, ..Seen::default() };
+        self.send(who, CommandBody::Vote { approve, roles, seen, comment: String::new() })
+    }
+
+    /// Approves what was seen.
+    pub(crate) fn approve(&mut self, who: &str, seen: Seen) -> Result<(), Rejection> {
+        let roles = BTreeSet::from([Role::Approver]);
+        self.send(who, CommandBody::Vote { approve: true, roles, seen, comment: String::new() })
     }
 }
 

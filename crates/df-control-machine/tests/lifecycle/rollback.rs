@@ -1,6 +1,7 @@
 //! The job branch back at an earlier point.
 
-use df_contract::{ErrorCode, FailureKind, JobState, TaskState};
+use df_contract::api::Spend;
+use df_contract::{ErrorCode, FailureKind, JobState, TaskState, Tokens};
 use df_control_machine::{CommandBody, Effect};
 
 use crate::driver::{Driver, plan, plan_of, slug, task};
@@ -105,6 +106,39 @@ fn a_rollback_does_not_bring_back_what_a_new_plan_dropped() {
     let order = job.run();
     assert!(order.starts_with("a integrate.a a-1 integrate.a-1"), "{order}");
     assert_eq!(job.record().state, JobState::Completed);
+}
+
+/// What was spent on what was undone is gone for the job, but not for the task that is done again.
+#[test]
+fn a_task_that_was_undone_has_its_share_anew_and_the_job_has_not() {
+    let mut planned = plan();
+    planned.tasks[0].tokens = Some(Tokens(300));
+    let mut job = Driver::in_progress(spec(), planned);
+    let spend = |job: &mut Driver, tokens, through| {
+        let spend = Spend { calls: 1, input_tokens: Tokens(tokens), ..Spend::default() };
+        job.send("daemon", CommandBody::RecordSpend { slug: slug("a"), spend, through }).unwrap();
+    };
+    let first = job.record().task_account(&slug("a"));
+    job.take(&slug("a"));
+    spend(&mut job, 290, 1);
+    let product = job.product_of(&slug("a"));
+    job.report(&slug("a"), df_contract::AttemptOutcome::Succeeded { product }).unwrap();
+    job.succeed("integrate.a");
+    back(&mut job, None).unwrap();
+    let again = job.record().task_account(&slug("a"));
+    assert_eq!(again, format!("{first}@1"));
+    assert_eq!(job.record().spend.tokens(), Tokens(290));
+    // 90 % of 300 end it by the share; 290 were used before.
+    job.take(&slug("a"));
+    spend(&mut job, 100, 2);
+    job.report(&slug("a"), crate::driver::failure(FailureKind::CheckFailure, "red")).unwrap();
+    assert_eq!(job.task("a").state, TaskState::Ready, "another attempt");
+    job.take(&slug("a"));
+    spend(&mut job, 180, 3);
+    job.report(&slug("a"), crate::driver::failure(FailureKind::CheckFailure, "red")).unwrap();
+    let cause = job.record().root_cause.clone().unwrap().detail;
+    assert!(cause.contains("280 of the task's 300 tokens"), "{cause}");
+    assert_eq!(job.record().spend.tokens(), Tokens(570), "the job's cap counts all of it");
 }
 
 #[test]

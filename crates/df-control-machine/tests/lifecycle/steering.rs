@@ -1,9 +1,9 @@
 //! What people ask of a job that runs.
 
 use df_contract::api::Spend;
-use df_contract::{ErrorCode, JobState, Timestamp, Tokens};
+use df_contract::{ErrorCode, FailureKind, JobState, Timestamp, Tokens};
 use df_control_machine::decide::{MAX_MESSAGE_BYTES, MAX_MESSAGES};
-use df_control_machine::{Caps, CommandBody};
+use df_control_machine::{Caps, CommandBody, Seen};
 
 use crate::driver::{Driver, plan, rule, slug};
 
@@ -84,6 +84,33 @@ fn more_budget_needs_somebody_else_and_ends_the_pause_for_it() {
     assert_eq!(job.record().caps().unwrap().tokens, Tokens(2_000));
     job.run();
     assert_eq!(job.record().state, JobState::Completed);
+}
+
+/// Whoever looked at one plan has not approved what is spent on another.
+#[test]
+fn a_vote_names_the_plan_it_was_cast_over() {
+    let wish = serde_json::json!({"title": "t", "description": "d", "on_failure": "replan"});
+    let mut job = Driver::in_progress(wish, crate::driver::plan());
+    ask(&mut job, "bob", 2_000).unwrap();
+    let first = job.record().plan_digest.clone();
+    let seen = |plan_digest, artefact| Seen { plan_digest, artefact, ..Seen::default() };
+    let other = Some(df_contract::Digest::of(b"another"));
+    for wrong in [seen(other.clone(), None), seen(first.clone(), other)] {
+        assert_eq!(job.approve("carol", wrong).unwrap_err().code(), ErrorCode::ApprovalStale);
+    }
+    assert!(job.record().budget_request.is_some(), "a refused vote changes nothing");
+    job.fail("a", FailureKind::PolicyBreach);
+    job.advance();
+    assert!(job.record().budget_request.is_some(), "the plan stands until there is another");
+    job.succeed("plan.2");
+    job.advance();
+    assert_ne!(job.record().plan_digest, first);
+    assert_eq!(job.record().budget_request, None, "nobody votes on it over a plan they have not seen");
+    ask(&mut job, "bob", 2_000).unwrap();
+    assert_eq!(job.approve("carol", seen(first, None)).unwrap_err().code(), ErrorCode::ApprovalStale);
+    let now = job.record().plan_digest.clone();
+    job.approve("carol", seen(now, None)).unwrap();
+    assert_eq!(job.record().caps().unwrap().tokens, Tokens(2_000));
 }
 
 #[test]

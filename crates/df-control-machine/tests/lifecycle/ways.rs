@@ -48,7 +48,7 @@ fn four_eyes_and_changed_subjects_are_refused() {
     let wrong = CommandBody::Vote {
         approve: true,
         roles: BTreeSet::from([Role::Viewer]),
-        job_version: None,
+        seen: df_control_machine::Seen::default(),
         comment: String::new(),
     };
     assert_eq!(job.send("bob", wrong).unwrap_err().code(), ErrorCode::Forbidden);

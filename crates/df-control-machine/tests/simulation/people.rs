@@ -12,7 +12,12 @@ use crate::world::World;
 impl World {
     fn vote(&mut self, job: usize, who: &str, approve: bool) -> bool {
         let roles = BTreeSet::from([Role::Approver]);
-        let body = CommandBody::Vote { approve, roles, job_version: None, comment: String::new() };
+        let body = CommandBody::Vote {
+            approve,
+            roles,
+            seen: df_control_machine::Seen::default(),
+            comment: String::new(),
+        };
         self.send(job, who, body).is_ok()
     }
 

@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use df_contract::api::{Cause, JobPage, JobView, Vote};
 use df_contract::{Digest, ErrorCode, JobId, JobSpec, JobState, Scope, Source};
 use df_control_audit::AuditRecord;
-use df_control_machine::JobRecord;
+use df_control_machine::{JobRecord, Seen};
 use df_store::JobFilter;
 use serde::{Deserialize, Serialize};
 
@@ -149,7 +149,8 @@ async fn cast(
 ) -> Result<Json<JobView>, ApiError> {
     let comment = at_most(vote.comment, "comment", MAX_COMMENT_BYTES)?;
     let caller = caller.asks();
-    let voted = gateway.orchestrator().vote(&caller, job, approve, vote.job_version, comment).await?;
+    let seen = Seen { job_version: vote.job_version, plan_digest: vote.plan_digest, artefact: vote.artefact };
+    let voted = gateway.orchestrator().vote(&caller, job, approve, seen, comment).await?;
     Ok(Json(job_view(&voted)))
 }
 

@@ -28,6 +28,8 @@ async fn a_job_goes_from_text_to_delivered_bytes_with_four_eyes_on_it() {
     let seen = view.approval.as_ref().unwrap().job_version;
     let stale = json!({"job_version": seen + 1, "comment": "looks fine"});
     bob.post(&format!("{path}/approve"), &stale).await.refused("approval_stale");
+    let other = json!({"job_version": seen, "plan_digest": Digest::of(b"a plan of before")});
+    bob.post(&format!("{path}/approve"), &other).await.refused("approval_stale");
     let fresh = json!({"job_version": seen, "comment": "looks fine"});
     bob.post(&format!("{path}/approve"), &fresh).await.ok::<JobView>();
     bob.post(&format!("{path}/approve"), &fresh).await.refused("illegal_transition");

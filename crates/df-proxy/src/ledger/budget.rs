@@ -120,6 +120,12 @@ impl Budgets {
         known.is_none_or(|known| cap.version > known.version)
     }
 
+    /// The version that is known of a level, where it is higher than that of `cap`.
+    pub(super) fn newer(&self, cap: &BudgetCap) -> Option<u64> {
+        let known = self.levels.get(cap.account.as_str())?.cap.as_ref()?.version;
+        (known > cap.version).then_some(known)
+    }
+
     /// Whether each of `names` has room for `amount`.
     pub(super) fn room<'a>(
         &self,

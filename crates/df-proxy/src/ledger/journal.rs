@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use df_contract::Timestamp;
-use df_contract::grant::BudgetCap;
+use df_contract::grant::{BudgetCap, is_plan_level};
 
 use super::books::Books;
 use super::budget::Cap;
@@ -108,6 +108,11 @@ impl Journal {
             return Err(LedgerError::Closed);
         }
         self.books.permits(&payer.by, at)?;
+        if let Some(newest) =
+            caps.iter().filter(|c| is_plan_level(c)).find_map(|c| self.books.budgets.newer(c))
+        {
+            return Err(LedgerError::Superseded { newest });
+        }
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
         let decided = self.decide(&mut bytes, at, payer, caps, amount);

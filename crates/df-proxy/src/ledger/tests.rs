@@ -136,6 +136,44 @@ async fn a_revocation_stands_for_its_epoch_and_below_over_restarts_and_segments(
     }
 }
 
+/// No epoch has to be withdrawn for it, and it takes no money: the first call under a newer plan is enough.
+#[tokio::test]
+async fn a_grant_of_an_earlier_plan_is_refused_over_restarts_and_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = open(dir.path()).await;
+    let of = |number| [cap("job", 100), df_contract::grant::plan_level(job(), number)];
+    drop(ledger.reserve(payer(1), &of(1), amount(1, 1)).unwrap());
+    drop(ledger.reserve(payer(2), &of(2), amount(1, 1)).unwrap());
+    for _ in 0..2 {
+        for (number, granted) in [(1, false), (2, true)] {
+            let held = ledger.reserve(payer(3), &of(number), amount(1, 1));
+            let refused = matches!(held, Err(LedgerError::Superseded { newest: 2 }));
+            assert_eq!((held.is_ok(), refused), (granted, !granted), "{number}");
+        }
+        // Another job's plans are its own, and so are grants that name none.
+        let other = [df_contract::grant::plan_level(JobId::mint(Timestamp(2_000), [3; 10]), 1)];
+        assert!(ledger.reserve(payer(3), &other, amount(1, 1)).is_ok());
+        assert!(ledger.reserve(payer(3), &[], amount(1, 1)).is_ok());
+        sync::roll(&ledger.shared).unwrap();
+        ledger.close().await;
+        ledger = open(dir.path()).await;
+    }
+}
+
+/// A task that is done again after a rollback has an account of its own, and the job's bounds both.
+#[tokio::test]
+async fn a_task_done_again_draws_on_a_fresh_share_within_the_jobs() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path()).await;
+    let round = |task: &str| [cap("job", 100), cap(task, 60)];
+    drop(ledger.reserve(payer(1), &round("task:api"), amount(30, 30)).unwrap());
+    let refused = ledger.reserve(payer(1), &round("task:api"), amount(1, 0)).unwrap_err();
+    assert!(refused.to_string().starts_with("`task:api` has 0 tokens"), "{refused}");
+    drop(ledger.reserve(payer(2), &round("task:api@1"), amount(20, 20)).unwrap());
+    let refused = ledger.reserve(payer(2), &round("task:api@1"), amount(1, 0)).unwrap_err();
+    assert!(refused.to_string().starts_with("`job` has 0 tokens"), "{refused}");
+}
+
 #[tokio::test]
 async fn a_cap_that_a_refused_call_brought_is_kept() {
     let dir = tempfile::tempdir().unwrap();

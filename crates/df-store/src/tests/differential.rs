@@ -82,11 +82,22 @@ impl Life {
             4 => ("bob", CommandBody::SetPriority { priority: self.rng.random_range(-5..5) }),
             5 => (
                 "alice",
-                CommandBody::Vote { approve: true, roles, job_version: None, comment: String::new() },
+                CommandBody::Vote {
+                    approve: true,
+                    roles,
+                    seen: df_control_machine::Seen::default(),
+                    comment: String::new(),
+                },
             ),
-            _ => {
-                ("carol", CommandBody::Vote { approve: true, roles, job_version: None, comment: "ok".into() })
-            }
+            _ => (
+                "carol",
+                CommandBody::Vote {
+                    approve: true,
+                    roles,
+                    seen: df_control_machine::Seen::default(),
+                    comment: "ok".into(),
+                },
+            ),
         };
         self.send(job, actor, body).await;
     }

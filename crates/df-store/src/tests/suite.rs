@@ -105,7 +105,12 @@ pub(crate) async fn a_refused_command_writes_nothing(mut bench: Bench) {
     bench.advance(job, Verdict::NeedsApproval).await;
     let before = (bench.record(job).await, bench.store.audit(job).await.unwrap());
     assert_eq!(before.0.state, JobState::AwaitingApproval);
-    let vote = |roles| CommandBody::Vote { approve: true, roles, job_version: None, comment: String::new() };
+    let vote = |roles| CommandBody::Vote {
+        approve: true,
+        roles,
+        seen: df_control_machine::Seen::default(),
+        comment: String::new(),
+    };
     let approver = BTreeSet::from([Role::Approver]);
     for (actor, body, code) in [
         ("alice", vote(approver.clone()), ErrorCode::FourEyes),
