@@ -1,5 +1,6 @@
 //! The installation at a glance.
 
+use df_contract::Timestamp;
 use df_contract::api::{BreakerState, BreakerView, ReconcilerView, SystemView};
 
 use super::{client, show};
@@ -31,8 +32,10 @@ fn page(system: &SystemView) -> String {
         out.push_str("\nagents that have failed of late, by worker and tenant\n");
         system.breakers.iter().for_each(|view| out.push_str(&breaker(view)));
     }
-    out.push_str("\nwhat runs by itself        rounds    did last  took      state\n");
-    system.reconcilers.iter().for_each(|view| out.push_str(&reconciler(view)));
+    out.push_str("\nwhat runs by itself        rounds    last       did last  took      state\n");
+    // Some run every second, so the last of all is about now, by the daemon's own clock.
+    let now = system.reconcilers.iter().filter_map(|view| view.last_started.max(view.last_ended)).max();
+    system.reconcilers.iter().for_each(|view| out.push_str(&reconciler(view, now)));
     out
 }
 
@@ -47,7 +50,11 @@ fn breaker(view: &BreakerView) -> String {
     format!("  {:<28} {:<16} {agent:<28} {state}\n", view.worker, view.tenant)
 }
 
-fn reconciler(view: &ReconcilerView) -> String {
+fn reconciler(view: &ReconcilerView, now: Option<Timestamp>) -> String {
+    let last = match (view.last_started, now) {
+        (Some(last), Some(now)) => format!("{} s ago", now.since(last).0 / 1_000),
+        (None, _) | (_, None) => "-".to_owned(),
+    };
     let took = match (view.last_started, view.last_ended) {
         (Some(from), Some(to)) if from <= to => format!("{} ms", to.since(from).0),
         (Some(_), Some(_) | None) => "runs now".to_owned(),
@@ -55,12 +62,12 @@ fn reconciler(view: &ReconcilerView) -> String {
     };
     let state = view.last_error.as_deref().unwrap_or(if view.runs == 0 { "has not run yet" } else { "well" });
     let every = format!("{} every {} s", view.name, view.every_ms.0 / 1_000);
-    format!("  {every:<24} {:<9} {:<9} {took:<9} {state}\n", view.runs, view.last_did)
+    format!("  {every:<24} {:<9} {last:<10} {:<9} {took:<9} {state}\n", view.runs, view.last_did)
 }
 
 #[cfg(test)]
 mod tests {
-    use df_contract::{DurationMs, Timestamp};
+    use df_contract::DurationMs;
 
     use super::*;
 
@@ -74,7 +81,8 @@ mod tests {
             last_error: error.map(str::to_owned),
             last_did: 3,
         };
-        let shown: Vec<String> = reconciler(&view).split_whitespace().map(str::to_owned).collect();
+        let shown: Vec<String> =
+            reconciler(&view, Some(Timestamp(8_000))).split_whitespace().map(str::to_owned).collect();
         assert_eq!(shown.join(" "), expect);
     }
 
@@ -101,9 +109,9 @@ mod tests {
 
     #[test]
     fn a_reconciler_says_how_it_goes() {
-        check(0, None, None, "jobs every 60 s 0 3 - has not run yet");
-        check(1, None, None, "jobs every 60 s 1 3 runs now well");
-        check(2, Some(1_005), None, "jobs every 60 s 2 3 5 ms well");
-        check(2, Some(1_005), Some("no store"), "jobs every 60 s 2 3 5 ms no store");
+        check(0, None, None, "jobs every 60 s 0 - 3 - has not run yet");
+        check(1, None, None, "jobs every 60 s 1 7 s ago 3 runs now well");
+        check(2, Some(1_005), None, "jobs every 60 s 2 7 s ago 3 5 ms well");
+        check(2, Some(1_005), Some("no store"), "jobs every 60 s 2 7 s ago 3 5 ms no store");
     }
 }
