@@ -354,6 +354,19 @@ impl Draft {
         task.state == TaskState::Pending && task.depends_on.iter().all(done)
     }
 
+    /// What people said to a task that is dropped goes to the next agent: nobody else would act on it.
+    fn say_again(&mut self, slug: &TaskSlug) {
+        let to_it = |m: &&mut crate::record::Message| m.given_to.as_ref() == Some(slug);
+        let mut any = false;
+        for message in self.record.messages.iter_mut().filter(to_it) {
+            message.given_to = None;
+            any = true;
+        }
+        if any && let Some(task) = self.record.tasks.get_mut(slug) {
+            task.messages.clear();
+        }
+    }
+
     /// Ends every task that has not ended.
     fn cancel_tasks(&mut self, cause: &str) -> Result<(), Rejection> {
         let open: Vec<TaskSlug> =

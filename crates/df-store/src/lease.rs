@@ -23,6 +23,9 @@ const CLAIM_GRACE: DurationMs = DurationMs(10_000);
 /// Most progress lines kept per job; the log itself is in the attempt's trace.
 pub const MAX_PROGRESS_PER_JOB: u64 = 20_000;
 
+/// Results that came too late are noted so many times beyond that: a job that says much is no reason to be silent about them.
+pub(crate) const MAX_STALE_BEYOND: u64 = 1_000;
+
 /// The highest number that a progress line may have: far beyond what is kept, and far from where numbers end.
 const MAX_PROGRESS_NUMBER: u64 = 1 << 40;
 
@@ -157,13 +160,26 @@ fn keep_line(
     line: &ProgressLine,
     now: Timestamp,
 ) -> Kept<()> {
-    let line = match count.kept.cmp(&MAX_PROGRESS_PER_JOB) {
-        std::cmp::Ordering::Less => format!("{}: {}", line.kind, shortened(&line.text)),
-        std::cmp::Ordering::Equal => {
-            format!("truncated: only the first {MAX_PROGRESS_PER_JOB} lines of a job are kept here")
+    match count.kept.cmp(&MAX_PROGRESS_PER_JOB) {
+        std::cmp::Ordering::Less => {
+            put_line(tx, held, count, format!("{}: {}", line.kind, shortened(&line.text)), now)
         }
-        std::cmp::Ordering::Greater => return Ok(()),
-    };
+        std::cmp::Ordering::Equal => put_line(tx, held, count, truncated(), now),
+        std::cmp::Ordering::Greater => Ok(()),
+    }
+}
+
+fn truncated() -> String {
+    format!("truncated: only the first {MAX_PROGRESS_PER_JOB} lines of a job are kept here")
+}
+
+fn put_line(
+    tx: &mut Tx<'_>,
+    held: &HeldLease,
+    count: &mut ProgressCount,
+    line: String,
+    now: Timestamp,
+) -> Kept<()> {
     count.kept += 1;
     count.event_seq += 1;
     let event = EventKind::Progress { slug: held.slug.clone(), epoch: held.epoch, line };
@@ -171,7 +187,7 @@ fn keep_line(
 }
 
 /// Leaves a trace of a result that came too late. Nothing else of the job changes; only tasks that are there are
-/// spoken of, and no more often than progress is.
+/// spoken of, and [`MAX_STALE_BEYOND`] more often than progress is at most.
 pub(crate) fn note_stale(
     tx: &mut Tx<'_>,
     held: &HeldLease,
@@ -180,9 +196,13 @@ pub(crate) fn note_stale(
     now: Timestamp,
 ) -> Kept<()> {
     let Some(lease) = tx.rows.lease(held.job, &held.slug)? else { return Ok(()) };
-    let count = tx.rows.progress_count(held.job)?;
-    if count.kept >= MAX_PROGRESS_PER_JOB {
+    let mut count = tx.rows.progress_count(held.job)?;
+    if count.kept > MAX_PROGRESS_PER_JOB + MAX_STALE_BEYOND {
         return Ok(());
+    }
+    // Said before the count goes past the place where it is said.
+    if count.kept == MAX_PROGRESS_PER_JOB {
+        put_line(tx, held, &mut count, truncated(), now)?;
     }
     let count = ProgressCount { kept: count.kept + 1, event_seq: count.event_seq + 1 };
     let left: Vec<Digest> = trace.iter().chain(evidence.iter().take(MAX_EVIDENCE)).cloned().collect();

@@ -7,6 +7,7 @@ use df_contract::{AssignedAgent, JobState, TaskSlug};
 
 use super::{AuditBody, Draft};
 use crate::command::Rejection;
+use crate::record::COORDINATOR_SLUG;
 
 /// Fixes agents at their versions before the plan is judged, so that whoever approves it approves them with it.
 pub(super) fn assign(draft: &mut Draft, agents: &BTreeMap<TaskSlug, AssignedAgent>) -> Result<(), Rejection> {
@@ -29,9 +30,9 @@ pub(super) fn assign(draft: &mut Draft, agents: &BTreeMap<TaskSlug, AssignedAgen
         | JobState::Paused
         | JobState::Cancelled => return Err(draft.not_now("assign_agents", "no task is about to be made")),
     }
-    // Tasks that exist keep what they have.
+    // Tasks that exist keep what they have, and so does whoever plans: a job that came with its plan may be planned anew.
     let mut assigned = BTreeMap::clone(&record.assigned);
-    assigned.retain(|slug, _| record.tasks.contains_key(slug));
+    assigned.retain(|slug, _| slug.as_str() == COORDINATOR_SLUG || record.tasks.contains_key(slug));
     for (slug, agent) in agents {
         assigned.entry(slug.clone()).or_insert_with(|| agent.clone());
     }

@@ -237,7 +237,10 @@ pub(super) fn drop_unfinished(draft: &mut Draft) -> Result<(), Rejection> {
     let open = |t: &&TaskRecord| !crate::task::is_ended(t.state);
     let dropped: Vec<TaskSlug> =
         draft.record.tasks.values().filter(planned).filter(open).map(|t| t.slug.clone()).collect();
-    dropped.iter().try_for_each(|slug| draft.task(slug, TaskEvent::Cancelled, "dropped by re-planning"))?;
+    for slug in &dropped {
+        draft.task(slug, TaskEvent::Cancelled, "dropped by re-planning")?;
+        draft.say_again(slug);
+    }
     let failed = draft.record.tasks.values().filter(|t| t.state == TaskState::Failed);
     let failed: Vec<TaskSlug> = failed.map(|t| t.slug.clone()).collect();
     for slug in failed {

@@ -94,7 +94,11 @@ fn start_over(draft: &mut Draft, slug: &TaskSlug) -> Result<(), Rejection> {
     (task.lost_leases, task.handed_back) = (0, 0);
     task.not_before = Timestamp(0);
     (task.base, task.ended_at, task.merge_number) = (None, None, None);
-    if dropped { draft.task(slug, TaskEvent::Cancelled, CAUSE) } else { Ok(()) }
+    if dropped {
+        draft.task(slug, TaskEvent::Cancelled, CAUSE)?;
+        draft.say_again(slug);
+    }
+    Ok(())
 }
 
 /// A merge that waited for a conflict to be resolved merges the change itself again: the conflict may not come back.

@@ -1,7 +1,9 @@
 //! What people ask of a job that runs.
 
+use df_contract::agent::{Runtime, SandboxNeeds};
 use df_contract::api::Spend;
-use df_contract::{ErrorCode, FailureKind, JobState, Timestamp, Tokens};
+use df_contract::decision::Verdict;
+use df_contract::{AssignedAgent, Digest, ErrorCode, FailureKind, JobState, TaskState, Timestamp, Tokens};
 use df_control_machine::decide::{MAX_MESSAGE_BYTES, MAX_MESSAGES};
 use df_control_machine::{Caps, CommandBody, Seen};
 
@@ -41,6 +43,65 @@ fn a_message_goes_to_the_next_agent_and_to_each_of_its_attempts() {
     job.take(&slug("b"));
     assert!(job.task("b").messages.is_empty(), "said once");
     assert_eq!(job.record().messages[1].given_to, Some(slug("a")));
+}
+
+#[test]
+fn what_was_said_to_a_task_that_is_dropped_goes_to_the_next_agent() {
+    let spec = serde_json::json!({"title": "t", "description": "d", "on_failure": "replan"});
+    let mut job = Driver::in_progress(spec, plan());
+    job.succeed("a");
+    job.succeed("integrate.a");
+    say(&mut job, "use tabs").unwrap();
+    job.take(&slug("c"));
+    job.fail("b", FailureKind::PolicyBreach);
+    job.advance();
+    assert_eq!(
+        (job.task("c").state, job.record().messages[0].given_to.as_ref()),
+        (TaskState::Cancelled, None)
+    );
+    job.take(&slug("plan.2"));
+    assert_eq!(job.task("plan.2").messages, ["use tabs"]);
+
+    let mut job = self::job();
+    job.succeed("a");
+    job.fail("integrate.a", FailureKind::MergeConflict);
+    say(&mut job, "mine wins").unwrap();
+    job.succeed("resolve.a.1");
+    job.succeed("integrate.a");
+    job.send("op", CommandBody::Rollback { to: None }).unwrap();
+    assert_eq!(job.task("resolve.a.1").state, TaskState::Cancelled);
+    job.succeed("a");
+    assert_eq!(job.task("a").messages, ["mine wins"]);
+}
+
+/// The coordinator that is to plan is chosen before there is a task for it, also for a job that came with its plan.
+#[test]
+fn whoever_is_to_plan_anew_stays_chosen_when_other_agents_are() {
+    let mut spec = serde_json::json!({"title": "t", "description": "d", "on_failure": "replan"});
+    spec["plan"] = serde_json::to_value(plan()).unwrap();
+    let mut job = Driver::of(spec);
+    job.send("daemon", CommandBody::StartAnalysis).unwrap();
+    job.succeed("intake");
+    while job.record().state != JobState::Approved {
+        assert!(job.step(&mut || Verdict::Approved).unwrap());
+    }
+    let assign = |slug: &str, name: &str| {
+        let agent = AssignedAgent {
+            name: name.parse().unwrap(),
+            digest: Digest::zero(),
+            runtime: Runtime::Builtin,
+            sandbox: SandboxNeeds::default(),
+            model: None,
+        };
+        CommandBody::AssignAgents { agents: [(slug.parse().unwrap(), agent)].into() }
+    };
+    job.send("daemon", assign("plan", "our-planner")).unwrap();
+    job.send("daemon", CommandBody::StartPlanning).unwrap();
+    job.send("daemon", assign("a", "our-backend")).unwrap();
+    job.advance();
+    job.fail("a", FailureKind::PolicyBreach);
+    job.advance();
+    assert_eq!(job.task("plan.2").agent.as_ref().map(|name| name.as_str()), Some("our-planner"));
 }
 
 #[test]

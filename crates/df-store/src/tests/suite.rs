@@ -14,7 +14,7 @@ use df_control_audit::verify_job;
 use df_control_machine::{Command, CommandBody, Effect, JobRecord, TaskRecord};
 
 use super::bench::{Bench, LIFECYCLE, SILENCE, WALL, submission};
-use crate::lease::MAX_PROGRESS_PER_JOB;
+use crate::lease::{MAX_PROGRESS_PER_JOB, MAX_STALE_BEYOND};
 use crate::{ClaimRequest, JobFilter, KeyRow, Refused, StoreError};
 
 pub(crate) use super::clocks::a_clock_that_goes_back_keeps_no_dead_session;
@@ -421,6 +421,18 @@ pub(crate) async fn progress_of_a_job_is_bounded(mut bench: Bench) {
     assert_eq!(kept.len() as u64, MAX_PROGRESS_PER_JOB + 1);
     assert_eq!(kept.iter().filter(|line| line.starts_with("truncated")).count(), 1);
     bench.succeed(&held).await;
+    // A result that comes too late is noted however much was said; that has its own bound.
+    for _ in 0..MAX_STALE_BEYOND + 5 {
+        bench.store.note_stale(held.clone(), None, vec![], bench.now).await.unwrap();
+    }
+    let (mut noted, mut after) = (0, 0);
+    while let page = bench.store.events(job, after, crate::MAX_PAGE).await.unwrap()
+        && let Some(last) = page.last()
+    {
+        after = last.seq;
+        noted += page.iter().filter(|event| matches!(event.event, EventKind::StaleResult { .. })).count();
+    }
+    assert_eq!(noted as u64, MAX_STALE_BEYOND);
 }
 
 pub(crate) async fn a_wild_progress_number_is_refused(mut bench: Bench) {
