@@ -11,6 +11,8 @@ pub const MAX_AGENT_BYTES: usize = 512 * 1024;
 pub const MAX_SMALL_BYTES: usize = 64 * 1024;
 /// Largest batch of progress: [`df_contract::lease::MAX_PROGRESS_LINES`] lines at their longest, escaped.
 pub const MAX_PROGRESS_BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Longest kind of a progress line, in bytes.
+pub const MAX_PROGRESS_KIND_BYTES: usize = 32;
 /// Largest report of a worker.
 pub const MAX_REPORT_BYTES: usize = 16 * 1024 * 1024;
 /// So much of a JSON body that is too large is read all the same, so that its sender hears why.

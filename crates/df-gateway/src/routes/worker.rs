@@ -15,8 +15,8 @@ use crate::extract::{JsonBody, Passed, PathOf, at_most};
 use crate::gateway::Gateway;
 use crate::guard::LeasePass;
 use crate::limits::{
-    CLAIM_SLICE, MAX_CAPACITY, MAX_IDENTITY_BYTES, MAX_PROGRESS_BATCH_BYTES, MAX_REPORT_BYTES,
-    MAX_SMALL_BYTES,
+    CLAIM_SLICE, MAX_CAPACITY, MAX_IDENTITY_BYTES, MAX_PROGRESS_BATCH_BYTES, MAX_PROGRESS_KIND_BYTES,
+    MAX_REPORT_BYTES, MAX_SMALL_BYTES,
 };
 
 pub(crate) async fn open(
@@ -111,6 +111,14 @@ pub(crate) async fn progress(
     }
     if let Some(line) = batch.lines.iter().find(|line| line.text.len() > MAX_PROGRESS_BYTES) {
         let told = format!("a line has {} bytes, the limit is {MAX_PROGRESS_BYTES}", line.text.len());
+        return Err(refused(ErrorCode::InvalidRequest, told));
+    }
+    // It is kept and shown with the text: as long as a batch, it would be 20,000 times that in the store.
+    if let Some(line) = batch.lines.iter().find(|line| line.kind.len() > MAX_PROGRESS_KIND_BYTES) {
+        let told = format!(
+            "the kind of a line has {} bytes, the limit is {MAX_PROGRESS_KIND_BYTES}",
+            line.kind.len()
+        );
         return Err(refused(ErrorCode::InvalidRequest, told));
     }
     gateway.orchestrator().progress(&held, batch).await?;

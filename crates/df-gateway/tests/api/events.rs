@@ -100,8 +100,12 @@ async fn progress_of_an_attempt_reaches_its_watchers_once() {
         (1, 1),
         "{events}"
     );
-    let long = json!({"first": 2, "lines": [line(&"x".repeat(5_000))]});
-    player.holder(&lease).post(&path, &long).await.refused("invalid_request");
+    let mut kind = line("x");
+    kind["kind"] = json!("k".repeat(5_000));
+    for long in [line(&"x".repeat(5_000)), kind] {
+        let long = json!({"first": 2, "lines": [long]});
+        player.holder(&lease).post(&path, &long).await.refused("invalid_request");
+    }
 }
 
 #[tokio::test]
