@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::play::{Player, lease_path, report};
-use crate::world::{World, plain, send, sensitive};
+use crate::world::{Client, World, plain, send, sensitive};
 
 #[tokio::test]
 async fn a_lease_that_was_lost_can_report_nothing() {
@@ -264,5 +264,29 @@ async fn a_result_that_fits_nothing_changes_nothing() {
             let shown = |view| serde_json::to_value(view).unwrap();
             assert_eq!(shown(after), shown(before), "{path}");
         }
+    }
+}
+
+/// Who sees that an agent fails on a worker: the tenant whose tasks it fails, and whoever may see every tenant.
+#[tokio::test]
+async fn the_system_view_lists_failing_agents_to_their_tenant() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    let stranger = world.key_in("other", "carol", &[Role::Viewer]).await;
+    let player = Player::start(&world).await;
+    alice.submit(&plain()).await;
+    let intake = player.claim().await.remove(0);
+    let product = player.product(&intake).await;
+    player.report(&intake, product).await.done();
+    let lease = player.claim().await.remove(0);
+    let outcome = json!({"outcome": "failed", "kind": "agent_crash", "detail": "gone"});
+    let report = json!({"attempt": lease.attempt, "outcome": outcome, "sandbox_layers": []});
+    player.holder(&lease).post(&format!("{}/report", lease_path(&lease)), &report).await.done();
+    let breakers = async |client: &Client| client.get("/v1/system").await.ok::<SystemView>().breakers;
+    assert!(breakers(&stranger).await.is_empty());
+    for client in [&alice, &world.admin] {
+        let found = breakers(client).await;
+        let shown: Vec<_> = found.iter().map(|b| (b.worker.as_str(), b.agent.as_str(), b.failures)).collect();
+        assert_eq!(shown, [("worker-1", "coordinator", 1)]);
     }
 }
