@@ -181,8 +181,9 @@ row!(
     /// Submits, follows and cancels; sees what its team does, and registers agents of its own. Pausing and resuming are the operator's: a job may be
     /// paused because of its own submitter.
     submitter:
-    Own [JobSubmit JobCancel JobMessage JobBudget JobPriority JobRollback BlobRead BlobWrite AgentRegister AgentManage],
-    Tenant [JobRead JobRetry SystemRead AgentRead];
+    // Whoever tries a job again submits the new one, and may read all that it makes of the first one's content.
+    Own [JobSubmit JobRetry JobCancel JobMessage JobBudget JobPriority JobRollback BlobRead BlobWrite AgentRegister AgentManage],
+    Tenant [JobRead SystemRead AgentRead];
     nothing [JobPause JobResume JobDecide JobApprove JobTransition PlanPropose WorkspaceRead WorkspaceWrite CommandRun
         DeployPropose DeployRun ModelCall SecretRead LeaseClaim KeyManage PolicyManage AccountManage AuditRead]
 );

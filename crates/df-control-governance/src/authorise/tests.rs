@@ -47,7 +47,7 @@ fn the_whole_table() {
     worker: workspace.read:o command.run:o blob.read:o blob.write:o lease.claim:oti
     proxy: model.call:oti secret.read:o
     deployer: deploy.run:o secret.read:o blob.read:o
-    submitter: job.submit:o job.read:ot job.cancel:o job.retry:ot job.message:o job.budget:o job.priority:o job.rollback:o blob.read:o blob.write:o system.read:ot agent.read:ot agent.register:o agent.manage:o
+    submitter: job.submit:o job.read:ot job.cancel:o job.retry:o job.message:o job.budget:o job.priority:o job.rollback:o blob.read:o blob.write:o system.read:ot agent.read:ot agent.register:o agent.manage:o
     approver: job.read:ot job.approve:t blob.read:ot system.read:ot agent.read:ot
     operator: job.read:oti job.cancel:oti job.pause:oti job.resume:oti job.message:oti job.budget:oti job.priority:oti job.rollback:oti account.manage:oti system.read:oti agent.read:oti agent.manage:oti
     auditor: job.read:oti blob.read:oti audit.read:oti system.read:oti agent.read:oti

@@ -248,7 +248,8 @@ async fn keyed(client: &Client, job: JobId, body: Value) -> Answer {
 async fn a_retry_keeps_what_is_integrated_and_goes_on() {
     let world = World::start().await;
     let alice = world.key("alice", &[Role::Submitter]).await;
-    let colleague = world.key("colleague", &[Role::Submitter]).await;
+    let colleague = world.key("colleague", &[Role::Admin]).await;
+    let mate = world.key("mate", &[Role::Submitter, Role::Viewer]).await;
     let eve = world.key_in("evil", "eve", &[Role::Submitter]).await;
     let player = Player::start(&world).await;
     let mut spec = planned();
@@ -264,6 +265,9 @@ async fn a_retry_keeps_what_is_integrated_and_goes_on() {
     assert_eq!(failed.root_cause.as_ref().map(|cause| cause.task.as_str()), Some("second"));
 
     eve.post(&format!("/v1/jobs/{job}/retry"), &json!({})).await.refused("job_unknown");
+    // Sees the job, and not what it made; as the submitter of its retry they would read that too.
+    mate.job(job).await;
+    mate.post(&format!("/v1/jobs/{job}/retry"), &json!({})).await.refused("forbidden");
     let made: Submitted = keyed(&alice, job, json!({})).await.ok();
     assert_eq!(keyed(&alice, job, json!({})).await.ok::<Submitted>().id, made.id);
     keyed(&alice, job, json!({"from_start": true})).await.refused("idempotency_conflict");
@@ -318,7 +322,7 @@ async fn a_retry_is_governed_anew() {
     assert_eq!(alice.job(made.id).await.summary.state, JobState::AwaitingApproval);
     ask(&alice, made.id, "approve", json!({})).await.refused("four_eyes");
 
-    let colleague = world.key("colleague", &[Role::Submitter]).await;
+    let colleague = world.key("colleague", &[Role::Admin]).await;
     let theirs: Submitted = ask(&colleague, job, "retry", json!({})).await.ok();
     player.play().await;
     ask(&alice, theirs.id, "approve", json!({})).await.refused("four_eyes");

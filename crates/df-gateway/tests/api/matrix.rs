@@ -128,7 +128,7 @@ async fn who_may_knock_where() {
     JobCancel           oti  oti  ---  o--  ---  ---  ---
     JobPause            oti  oti  ---  ---  ---  ---  ---
     JobResume           oti  oti  ---  ---  ---  ---  ---
-    JobRetry            ot-  ---  ---  ot-  ---  ---  ---
+    JobRetry            ot-  ---  ---  o--  ---  ---  ---
     JobMessage          oti  oti  ---  o--  ---  ---  ---
     JobBudget           oti  oti  ---  o--  ---  ---  ---
     JobPriority         oti  oti  ---  o--  ---  ---  ---
