@@ -11,6 +11,7 @@ mod deliver;
 mod intake;
 mod integrate;
 mod junk;
+mod packages;
 mod paths;
 mod sandboxed;
 mod scan;

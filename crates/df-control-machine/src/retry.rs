@@ -146,7 +146,7 @@ pub fn render_markdown() -> String {
 /// What a failure of `kind` does beside being counted.
 const fn then(kind: FailureKind) -> &'static str {
     match kind {
-        FailureKind::CheckFailure => {
+        FailureKind::CheckFailure | FailureKind::DependencyConflict => {
             "in an attempt: the task is tried again; after a merge: the merge is undone, and the task is done again \
              on the new head"
         }
@@ -168,7 +168,6 @@ const fn then(kind: FailureKind) -> &'static str {
         | FailureKind::RecordingMismatch
         | FailureKind::ToolFailure
         | FailureKind::DependencyRefused
-        | FailureKind::DependencyConflict
         | FailureKind::ContractBreach
         | FailureKind::PolicyBreach
         | FailureKind::LimitReached

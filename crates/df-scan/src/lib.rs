@@ -58,6 +58,11 @@ pub(crate) enum Unreadable {
     Version(String),
 }
 
+/// Whether a path is that of a manifest or lock file that is read for dependencies.
+pub fn is_manifest(path: &str) -> bool {
+    manifests::kind(path).is_some()
+}
+
 /// Reads a tree given as (path, content). Within the limits, the order of the files does not change
 /// the result.
 pub fn scan<'a>(files: impl IntoIterator<Item = (String, Cow<'a, [u8]>)>) -> SourceFacts {

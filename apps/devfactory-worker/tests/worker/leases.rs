@@ -171,6 +171,43 @@ async fn writing_outside_the_paths_is_a_policy_breach_that_names_them() {
     assert!(!detail.contains("src/a.py"), "{detail}");
 }
 
+/// What was there before, and what was granted, may be named.
+#[tokio::test]
+async fn a_package_that_was_not_granted_is_refused_by_its_name() {
+    let w = World::new().await;
+    let base = w.tree(None, &[("requirements.txt", "flask==3.0.0\n")]).await;
+    for (added, refused) in [("requests==2.0", true), ("pytest", false)] {
+        let content = format!("flask==3.0.0\n{added}\n");
+        w.stage.scene().answers =
+            [call("write", json!({"path": "requirements-dev.txt", "content": content})), finish()].into();
+        let mut task = task(&w, &base, Role::Backend, &["requirements-dev.txt"]);
+        task.constraints.dependencies = vec!["pypi:pytest".into()];
+        let work = Work::Agent { task: Box::new(task) };
+        if refused {
+            let (kind, detail) = w.failure(work).await;
+            assert_eq!(kind, FailureKind::DependencyRefused);
+            assert!(detail.ends_with("not granted: pypi:requests"), "{detail}");
+        } else {
+            w.product(work).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_merge_that_pins_a_package_twice_is_a_conflict_of_packages() {
+    let w = World::new().await;
+    let base = w.tree(None, &[("a", "a")]).await;
+    let head = w.tree(Some(&base), &[("a", "a"), ("requirements.txt", "flask==3.0.0\n")]).await;
+    let project = "[project]\nname = \"x\"\nversion = \"1\"\ndependencies = [\"flask==2.0.0\"]\n";
+    let change = w.tree(Some(&base), &[("a", "a"), ("pyproject.toml", project)]).await;
+    let mut work = integrate(&head, &change, vec![]);
+    let Work::Integrate { paths, .. } = &mut work else { unreachable!() };
+    *paths = vec!["pyproject.toml".into()];
+    let (kind, detail) = w.failure(work).await;
+    assert_eq!(kind, FailureKind::DependencyConflict);
+    assert!(detail.contains("2.0.0 in `pyproject.toml` and 3.0.0 in `requirements.txt`"), "{detail}");
+}
+
 #[tokio::test]
 async fn a_link_out_of_the_workspace_is_refused() {
     let w = World::new().await;

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::bench::Bench;
 use super::junk::{is_builtin_junk, without_junk};
+use super::packages::require_granted;
 use super::paths::require_within;
 use super::stop::Stop;
 use crate::attempt::{Attempt, AttemptReport, ProgressNote, run_attempt};
@@ -146,6 +147,8 @@ async fn change(
     let changed = bench.repo.changed_paths(&task.base.revision, &revision).await?;
     require_within(&Rights::of(task), &changed)?;
     require_outputs(bench, task, &revision).await?;
+    let granted = &task.constraints.dependencies;
+    require_granted(bench, &task.base.revision, &revision, &changed, granted).await?;
     // A task may find its work done already; then its own checks must have said so.
     let shown_done = !result.checks.is_empty() && result.checks.iter().all(|c| c.passed);
     if changed.is_empty() && !shown_done {

@@ -7,6 +7,7 @@ use df_contract::{AcceptanceCheck, CheckResult, FailureKind, Revision, Role, Tas
 
 use super::bench::Bench;
 use super::checks::{failures, run_check};
+use super::packages::require_agreement;
 use super::paths::require_within;
 use super::stop::Stop;
 use crate::git::MergeOutcome;
@@ -45,6 +46,7 @@ pub(super) async fn run(bench: &Bench<'_>, merge: Merge<'_>) -> Result<Product, 
     bench.progress.note("git", format!("merged {} as {merged}", merge.task));
     // The merged tree as a whole must be one that can be checked out.
     bench.repo.files(&merged).await?;
+    require_agreement(bench, &merged, &changed).await?;
     let mut checks = Vec::new();
     for check in merge.checks {
         checks.push(run_check(bench, &merged, check).await?);

@@ -56,7 +56,9 @@ pub(super) fn failed(
     let merges = draft.task_ref(slug)?.merges.clone();
     match (merges, kind) {
         (Some(of), FailureKind::MergeConflict) => return resolve(draft, slug, &of, detail),
-        (Some(of), FailureKind::CheckFailure) => return redo_change(draft, slug, &of, detail),
+        (Some(of), FailureKind::CheckFailure | FailureKind::DependencyConflict) => {
+            return redo_change(draft, slug, &of, kind, detail);
+        }
         (Some(_) | None, _) => {}
     }
     let failures = note_failure(draft, slug, kind, detail)?;
@@ -160,10 +162,15 @@ fn resolves_of(record: &JobRecord, of: &TaskSlug) -> usize {
     slugs.take_while(|slug| record.tasks.contains_key(slug)).count()
 }
 
-/// A merge that breaks checks leaves the job branch where it was; it is the change's failure, and the change is made
+/// A merge that breaks checks, or wants packages that contradict each other, leaves the job branch where it was; it is the change's failure, and the change is made
 /// again on the new head.
-fn redo_change(draft: &mut Draft, merge: &TaskSlug, of: &TaskSlug, detail: &str) -> Result<(), Rejection> {
-    let kind = FailureKind::CheckFailure;
+fn redo_change(
+    draft: &mut Draft,
+    merge: &TaskSlug,
+    of: &TaskSlug,
+    kind: FailureKind,
+    detail: &str,
+) -> Result<(), Rejection> {
     let failures = note_failure(draft, of, kind, detail)?;
     let rule = retry::rule_for(&draft.record.spec, kind);
     if failures >= rule.attempts {

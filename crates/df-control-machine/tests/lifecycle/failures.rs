@@ -238,6 +238,21 @@ fn a_conflicts_task_may_write_what_either_side_may() {
 }
 
 #[test]
+fn packages_that_contradict_each_other_send_the_change_back_to_its_task() {
+    let mut job = Driver::in_progress(plain(), plan_of(vec![task("a", &[], None), task("b", &[], None)]));
+    for name in ["a", "b", "integrate.a"] {
+        job.succeed(name);
+    }
+    job.fail("integrate.b", FailureKind::DependencyConflict);
+    assert_eq!(job.states(&["b", "integrate.b"]), "READY PENDING");
+    assert_eq!(job.task("b").base, job.record().head, "it is done again on the new head");
+    assert_eq!(job.task("b").failures.last().unwrap().kind, FailureKind::DependencyConflict);
+    job.succeed("b");
+    job.fail("integrate.b", FailureKind::DependencyConflict);
+    assert_eq!(job.states(&["integrate.b"]), "FAILED", "twice is what its rule allows");
+}
+
+#[test]
 fn a_change_that_never_fits_fails_its_task() {
     let mut job = Driver::in_progress(plain(), plan_of(vec![task("a", &[], None), task("b", &["a"], None)]));
     job.succeed("a");
