@@ -162,7 +162,8 @@ impl Tier {
         let mut search = Search { snapshot: &snapshot, need, now, draws, wait };
         match search.run() {
             Some(picked) => Choice::Picked(picked),
-            None => Choice::Wait(search.wait),
+            // Some were looked at more than once.
+            None => Choice::Wait(Wait { seen: search.wait.seen.min(snapshot.len()), ..search.wait }),
         }
     }
 }
