@@ -12,6 +12,7 @@ use df_control_machine::{CommandBody, JobRecord, Step, next_step};
 use crate::agents::Roster;
 use crate::cause::{out_of_time, root_cause};
 use crate::env::command_id_of;
+use crate::reconcile::Reconciler;
 use crate::{OrchestrationError, Orchestrator};
 
 /// Most steps taken for one job in one go; a job that needs more goes on in the next round.
@@ -30,9 +31,11 @@ impl Orchestrator {
             if step == Step::Wait {
                 return Ok(taken);
             }
-            if matches!(step, Step::StartDelivery | Step::Complete) {
+            let names_cost = matches!(step, Step::StartDelivery | Step::Complete);
+            if names_cost && !self.inner.reconcilers.fails(Reconciler::Usage) {
                 // What is delivered and what is shown at the end name the cost: ask for it once more. A proxy that is
-                // away holds nothing up; its ledger is read when it is back.
+                // away holds nothing up; its ledger is read when it is back. Nor does one that takes a question and never
+                // answers: once the reconciler has waited in vain no job does, one after the other.
                 match self.read_usage().await {
                     Ok(_) | Err(OrchestrationError::ProxyAway(_)) => {}
                     Err(other) => return Err(other),

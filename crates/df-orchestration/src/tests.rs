@@ -1,6 +1,7 @@
 //! What holds when something around a job does not answer, and what grants say.
 
 mod agents;
+mod away;
 mod reconcilers;
 
 use std::collections::BTreeSet;

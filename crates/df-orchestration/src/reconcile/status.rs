@@ -100,6 +100,11 @@ impl Reconcilers {
         make(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner)[which as usize])
     }
 
+    /// Whether its last round that ended failed.
+    pub(crate) fn fails(&self, which: Reconciler) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)[which as usize].error.is_some()
+    }
+
     pub(crate) fn view(&self) -> Vec<ReconcilerView> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let view = |(which, known): (Reconciler, Known)| ReconcilerView {
@@ -152,6 +157,7 @@ mod tests {
         let fail = |at| all.ended(Reconciler::Cleanup, Timestamp(at), Err("no disk".to_owned()));
         assert_eq!(fail(2).as_deref(), Some("no disk"));
         assert_eq!(fail(2), None, "the same error again is no news");
+        assert!(all.fails(Reconciler::Cleanup) && !all.fails(Reconciler::Usage), "until it has succeeded");
         let view = all.view();
         assert_eq!(view[5].last_error.as_deref(), Some("no disk"));
         assert!(
@@ -165,6 +171,6 @@ mod tests {
         let view = all.view();
         let last = &view[5];
         assert_eq!((last.runs, last.last_ended, last.last_did), (2, Some(Timestamp(4)), 5));
-        assert_eq!(last.last_error, None);
+        assert!(last.last_error.is_none() && !all.fails(Reconciler::Cleanup));
     }
 }
