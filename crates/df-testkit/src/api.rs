@@ -164,10 +164,15 @@ impl Api {
 
     /// Makes a key for `identity` and answers with the client that uses it.
     pub async fn identity(&self, identity: &str, roles: &[Role]) -> Api {
+        self.identity_of(None, identity, roles).await
+    }
+
+    /// The same in a tenant; in the caller's own when none is named.
+    pub async fn identity_of(&self, tenant: Option<&str>, identity: &str, roles: &[Role]) -> Api {
         let body = KeyCreate {
             identity: identity.to_owned(),
             roles: roles.iter().copied().collect(),
-            tenant: None,
+            tenant: tenant.map(|t| t.parse().expect("the name of a tenant")),
             class: None,
             expires_at: None,
         };

@@ -21,7 +21,7 @@ pub(super) fn lost(draft: &mut Draft, slug: &TaskSlug, detail: &str) -> Result<(
     if task.lost_leases >= most {
         return give_up(draft, slug, FailureKind::LeaseExpired, detail);
     }
-    draft.task(slug, TaskEvent::Returned, detail)
+    draft.task(slug, TaskEvent::Returned, &format!("{}: {detail}", FailureKind::LeaseExpired.as_str()))
 }
 
 /// The worker handed the lease back in good order. It counts as nothing, but one that is handed back again and again
@@ -50,7 +50,7 @@ pub(super) fn failed(
         && job::is_working(draft.record.state)
         && !is_of_its_share(&draft.record, slug, detail)
     {
-        draft.task(slug, TaskEvent::Returned, detail)?;
+        draft.task(slug, TaskEvent::Returned, &format!("{}: {detail}", kind.as_str()))?;
         return governing::pause(draft, &format!("{OUT_OF_BUDGET}: {detail}"));
     }
     let merges = draft.task_ref(slug)?.merges.clone();

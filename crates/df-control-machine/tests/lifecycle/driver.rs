@@ -150,6 +150,27 @@ impl Folded {
     }
 }
 
+/// Whatever ends an attempt in failure leaves one record whose cause begins with the kind.
+fn check_failure_named(audit: &[AuditDraft], body: &CommandBody) {
+    let kind = match body {
+        CommandBody::Report { outcome, .. } => match **outcome {
+            AttemptOutcome::Failed { kind, .. } => kind,
+            AttemptOutcome::Succeeded { .. } => return,
+        },
+        CommandBody::Return { cause, .. } => match cause {
+            ReturnCause::Drained => return,
+            ReturnCause::SessionEnded | ReturnCause::NotMade => FailureKind::LeaseExpired,
+            ReturnCause::Deadline => FailureKind::LimitReached,
+            ReturnCause::Stalled => FailureKind::Stalled,
+        },
+        _ => return,
+    };
+    let begins = format!("{}: ", kind.as_str());
+    let named =
+        |d: &&AuditDraft| matches!(&d.body, AuditBody::Task { cause, .. } if cause.starts_with(&begins));
+    assert_eq!(audit.iter().filter(named).count(), 1, "{kind:?} in {audit:?}");
+}
+
 /// One job driven by hand: counts time and command ids itself.
 pub(crate) struct Driver {
     pub(crate) record: Option<JobRecord>,
@@ -217,6 +238,7 @@ impl Driver {
         let decided = decide(self.record.as_ref(), &command)?;
         assert!(!decided.audit.is_empty(), "an accepted command leaves a record");
         self.check_audit(&decided.audit, &decided.record);
+        check_failure_named(&decided.audit, &command.body);
         if let Some(before) = &self.record {
             check_step(before, &decided.record, &command.body);
         }

@@ -13,11 +13,11 @@ const MODEL: &str = "default";
 pub(super) fn write(layout: &Layout, setup: &Setup, ports: Ports) {
     save(&layout.proxy_config, proxy(layout, &setup.model, ports));
     save(&layout.daemon_config, daemon(layout, &layout.daemon_dir, &setup.orchestration, ports));
-    save(&layout.worker_config, worker(layout, setup, ports, &layout.worker_dir));
+    save(&layout.worker_config, worker(layout, setup, ports, &layout.worker_dir, "test-worker"));
     for n in 0..setup.more_workers {
         let dir = layout.more_worker_dir(n);
         std::fs::create_dir_all(&dir).expect("a directory of a worker");
-        save(&layout.more_worker_config(n), worker(layout, setup, ports, &dir));
+        save(&layout.more_worker_config(n), worker(layout, setup, ports, &dir, &more_name(n)));
     }
 }
 
@@ -28,6 +28,7 @@ pub(super) fn more_worker(layout: &Layout, n: u32, more: &Table) -> PathBuf {
     let dir = layout.more_worker_dir(n);
     std::fs::create_dir_all(&dir).expect("a directory of a worker");
     file.insert("work_dir".into(), self::text(&dir));
+    file.insert("name".into(), more_name(n).into());
     file.extend(more.clone());
     let path = layout.more_worker_config(n);
     save(&path, file);
@@ -79,12 +80,16 @@ fn daemon(layout: &Layout, data_dir: &Path, more: &Table, ports: Ports) -> Table
     ])
 }
 
-fn worker(layout: &Layout, setup: &Setup, ports: Ports, work_dir: &Path) -> Table {
+fn more_name(n: u32) -> String {
+    format!("test-worker-{n}")
+}
+
+fn worker(layout: &Layout, setup: &Setup, ports: Ports, work_dir: &Path, name: &str) -> Table {
     let mut file = table([
         ("daemon_url", format!("http://127.0.0.1:{}", ports.daemon).into()),
         ("worker_key_file", text(&layout.worker_key)),
         ("work_dir", text(work_dir)),
-        ("name", "test-worker".into()),
+        ("name", name.into()),
         ("capacity", i64::from(setup.capacity).into()),
     ]);
     if let Some(bwrap) = &setup.bwrap {

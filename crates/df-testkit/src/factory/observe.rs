@@ -68,15 +68,28 @@ impl TestFactory {
 
     /// Waits until the daemon has read all that the ledger holds for the job; answers their common sum.
     pub async fn settled(&self, job: JobId) -> Spend {
-        poll(Limit::STEP, "the job's spend equals the ledger", async || {
-            let ledger = sum(self.ledger().await.iter().filter(|row| row.job == job));
-            let view = self.admin().job(job).await.expect("the job");
-            let mut tasks = Spend::default();
-            view.tasks.iter().for_each(|task| tasks.add(&task.spend));
-            let equal = view.spend == ledger && tasks == ledger;
-            equal.then_some(ledger).ok_or_else(|| {
-                format!("ledger {ledger:?}, job {:?}, its tasks together {tasks:?}", view.spend)
-            })
+        self.settled_all(&[job]).await
+    }
+
+    /// The same for many jobs, each by itself; answers the sum over all.
+    pub async fn settled_all(&self, jobs: &[JobId]) -> Spend {
+        poll(Limit::STEP, "the spend of jobs equals the ledger", async || {
+            let ledger = self.ledger().await;
+            let mut all = Spend::default();
+            for job in jobs {
+                let rows = sum(ledger.iter().filter(|row| row.job == *job));
+                let view = self.admin().job(*job).await.expect("the job");
+                let mut tasks = Spend::default();
+                view.tasks.iter().for_each(|task| tasks.add(&task.spend));
+                if view.spend != rows || tasks != rows {
+                    let spend = view.spend;
+                    return Err(format!(
+                        "{job}: ledger {rows:?}, job {spend:?}, its tasks together {tasks:?}"
+                    ));
+                }
+                all.add(&rows);
+            }
+            Ok(all)
         })
         .await
     }

@@ -2,145 +2,161 @@
 //! it must, and nothing is lost, doubled or charged wrongly.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test that prints its counts")]
 
+mod books;
+mod ends;
 mod model;
 mod scenario;
+mod shapes;
 
-use std::collections::BTreeMap;
+use books::Books;
+use df_contract::{Digest, FailureKind, JobId, LeaseKind, Role, TaskState, Tokens};
+use df_testkit::{Api, FaultyWorker, Limit, Member, ScriptedModel, Setup, TestFactory, full_run, poll};
+use scenario::{Faulted, LABEL, LEAST, Scenario};
 
-use df_contract::{Digest, JobId, JobState, LeaseKind, Role, TaskState};
-use df_testkit::{Api, FaultyWorker, Limit, ScriptedModel, Setup, TestFactory, full_run, poll};
-use scenario::{Ends, Faulted, Scenario};
-use serde_json::json;
-
-/// One job of every scenario.
-const JOBS: usize = Scenario::ALL.len();
+/// Jobs of a full run.
+const JOBS: usize = 200;
 /// Worker processes.
 const WORKERS: u32 = 4;
+/// Those of them that come later, with what the failing worker has.
+const LATE_WORKERS: u32 = 2;
+/// Who submits, in turn.
+const TENANTS: [&str; 4] = ["default", "acme", "globex", "initech"];
 /// An attempt without progress is taken back after this; nothing a real attempt does here takes as long.
 const PROGRESS_TIMEOUT_MS: i64 = 60_000;
 
-async fn start(model: &ScriptedModel) -> TestFactory {
+async fn start(model: &ScriptedModel, workers: u32) -> TestFactory {
     let mut setup: Setup = model.setup();
-    setup.capacity = 2;
-    setup.more_workers = WORKERS - 2;
+    setup.capacity = 3;
+    setup.more_workers = workers - 1;
     setup.orchestration.insert("attempt_max_steps".into(), 12.into());
     setup.orchestration.insert("progress_timeout_ms".into(), PROGRESS_TIMEOUT_MS.into());
     TestFactory::start(setup).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_failure_ends_its_job_as_written_and_touches_no_other() {
-    if !full_run() {
-        println!("SKIPPED: many jobs with every failure put in: scripts/test.sh --full runs them");
-        return;
-    }
-    let model = ScriptedModel::start(model::script()).await;
-    let mut factory = start(&model).await;
-    // At first the only worker with the label is one that never works: it makes its leases fail, each as its scenario
-    // says. When all have failed, another with the label comes and does the rest.
-    let lanes = JOBS * 2;
-    let faulted = Faulted::default();
-    let faulty = FaultyWorker::start(&factory.as_worker(), &["patched"], lanes, scenario::fault(&faulted));
-    let digest = Digest::of(scenario::NO_ARCHIVE);
-    let address = format!("/v1/blobs/{digest}");
-    let put = factory.admin().raw(reqwest::Method::PUT, &address, &[], scenario::NO_ARCHIVE.to_vec());
-    let (status, _) = put.await.unwrap();
-    assert!((200..300).contains(&status), "a blob could not be uploaded: {status}");
-    let approver = factory.identity("second", &[Role::Approver]).await;
+/// One of the jobs.
+struct Made {
+    id: JobId,
+    scenario: Scenario,
+    /// Who submitted it.
+    by: Api,
+}
 
-    let mut jobs: Vec<(JobId, Scenario)> = Vec::new();
-    for (n, scenario) in Scenario::ALL.into_iter().enumerate() {
-        let job = factory.admin().submit(&scenario.job(n)).await.unwrap();
-        jobs.push((job.id, scenario));
+/// One job of each scenario, from each tenant in turn.
+async fn submit(factory: &TestFactory, scenarios: &[Scenario]) -> Vec<Made> {
+    let mut submitters = Vec::new();
+    for tenant in TENANTS {
+        let roles = [Role::Submitter];
+        let by = factory.admin().identity_of(Some(tenant), &format!("submitter-{tenant}"), &roles).await;
+        let address = format!("/v1/blobs/{}", Digest::of(scenario::NO_ARCHIVE));
+        let put = by.raw(reqwest::Method::PUT, &address, &[], scenario::NO_ARCHIVE.to_vec());
+        let (status, _) = put.await.unwrap();
+        assert!((200..300).contains(&status), "a blob could not be uploaded: {status}");
+        submitters.push(by);
     }
-    let meant = jobs.iter().filter(|(_, scenario)| scenario.is_faulty()).count();
+    let mut jobs = Vec::new();
+    for (n, (scenario, by)) in scenarios.iter().zip(submitters.iter().cycle()).enumerate() {
+        let id = by.submit(&scenario.job(n)).await.unwrap().id;
+        jobs.push(Made { id, scenario: *scenario, by: by.clone() });
+    }
+    jobs
+}
+
+/// At first the only worker with the label is one that never works: it makes its leases fail, each as its scenario
+/// says. When all have failed, others with the label come and do the rest.
+async fn put_in_faults(factory: &mut TestFactory, faulty: FaultyWorker, faulted: &Faulted, meant: usize) {
     poll(Limit::TORTURE, "every lease of the worker that fails", async || {
         let done = faulted.lock().unwrap().len();
         if done == meant { Ok(()) } else { Err(format!("{done} of {meant}")) }
     })
     .await;
     faulty.stop();
-    factory.add_worker(&toml::Table::from_iter([("labels".to_owned(), vec!["patched"].into())]));
-    for (job, scenario) in &jobs {
-        ended(&factory, &approver, *job, *scenario).await;
+    for _ in 0..LATE_WORKERS {
+        factory.add_worker(&toml::Table::from_iter([("labels".to_owned(), vec![LABEL].into())]));
     }
     faulty.ended().await;
+}
+
+/// `kill -9` of a worker at work and of the daemon, each when a third of what was left is done.
+async fn kill_midway(factory: &mut TestFactory, jobs: usize) {
+    for member in [Member::Worker, Member::Daemon] {
+        let before = ends::count(factory).await;
+        let due = before + (jobs - before) / 3;
+        poll(Limit::TORTURE, "enough jobs at their end", async || {
+            let ended = ends::count(factory).await;
+            if ended >= due { Ok(()) } else { Err(format!("{ended} of {jobs}")) }
+        })
+        .await;
+        println!("{member:?} killed with {due} of {jobs} jobs at their end");
+        factory.kill(member);
+        factory.restart(member).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_failure_ends_its_job_as_written_and_touches_no_other() {
+    let scenarios = if full_run() { Scenario::many(JOBS) } else { Scenario::few() };
+    let model = ScriptedModel::start(model::script()).await;
+    let mut factory = start(&model, WORKERS - LATE_WORKERS).await;
+    let faulted = Faulted::default();
+    let faulty = FaultyWorker::start(&factory.as_worker(), &[LABEL], scenario::fault(&faulted));
+    let jobs = submit(&factory, &scenarios).await;
+    let meant = scenarios.iter().filter(|s| s.is_faulty()).count();
+    put_in_faults(&mut factory, faulty, &faulted, meant).await;
+    for job in jobs.iter().filter(|job| job.scenario == Scenario::BudgetRaised) {
+        ends::raise_budget(&factory, job).await;
+    }
+    if full_run() {
+        kill_midway(&mut factory, jobs.len()).await;
+    }
+    for job in &jobs {
+        ends::as_written(&factory, job).await;
+    }
     factory.verify_audit();
-    let failures = count_failures(&factory);
-    println!("jobs {JOBS}, workers {WORKERS}, failures by kind: {failures:?}");
-    for scenario in Scenario::ALL {
-        for kind in scenario.injects() {
-            let seen = failures.get(*kind).copied().unwrap_or(0);
-            assert!(seen > 0, "{kind} was never put in");
+    let books = Books::of(&factory);
+    let failures = books.failures();
+    let counts: Vec<String> = failures.iter().map(|(kind, n)| format!("{} {n}", kind.as_str())).collect();
+    println!("{} jobs of {} tenants, {WORKERS} workers", jobs.len(), TENANTS.len());
+    println!("failed attempts: {}", counts.join(", "));
+    if full_run() {
+        for kind in FailureKind::ALL {
+            let seen = failures.get(kind).copied().unwrap_or(0);
+            assert!(seen >= LEAST, "{} was put in {seen} times", kind.as_str());
         }
     }
-    let ledger = factory.ledger().await;
-    for (job, _) in &jobs {
+    for kind in scenarios.iter().filter_map(|s| s.injects()) {
+        assert!(failures.contains_key(&kind), "{} was never put in", kind.as_str());
+    }
+    let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+    check_books(&factory, &model, &books, &ids).await;
+}
+
+/// No task before its parents, no result twice, no call uncounted, no cap exceeded.
+async fn check_books(factory: &TestFactory, model: &ScriptedModel, books: &Books, jobs: &[JobId]) {
+    let accepted = books.accepted_once();
+    let (claimed, returned) = (books.events("claimed"), books.events("returned"));
+    let mut claims = 0;
+    let settled = factory.settled_all(jobs).await;
+    for job in jobs {
         let view = factory.admin().job(*job).await.unwrap();
-        let charged = ledger.iter().filter(|row| row.job == *job).count() as u64;
-        assert_eq!(view.spend.calls, charged, "{job}: its calls and the ledger's rows");
-    }
-}
-
-/// Waits until the job has ended as its scenario says, and looks at its tasks.
-async fn ended(factory: &TestFactory, approver: &Api, job: JobId, scenario: Scenario) {
-    if scenario == Scenario::BudgetRaised {
-        factory.reached(job, JobState::Paused, Limit::TORTURE).await;
-        let more = json!({"tokens": 500_000});
-        let _: df_contract::api::JobView =
-            factory.admin().post(&format!("/v1/jobs/{job}/budget"), &more).await.unwrap();
-        approver.approve(job).await.unwrap();
-    }
-    let end = match scenario.ends() {
-        Ends::Completed | Ends::CompletedWithout(_) => JobState::Completed,
-        Ends::Failed(_) => JobState::Failed,
-    };
-    let what = format!("{job} ({scenario:?}) in {end}");
-    let view = poll(Limit::TORTURE, &what, async || {
-        let view = factory.admin().job(job).await.map_err(|e| format!("{e:?}"))?;
-        if view.summary.state == end {
-            return Ok(view);
-        }
-        let over = matches!(
-            view.summary.state,
-            JobState::Completed | JobState::Failed | JobState::Rejected | JobState::Cancelled
-        );
-        assert!(!over, "{what}: it is {} because {:?}", view.summary.state, view.cause);
-        Err(format!("{} {:?}", view.summary.state, view.cause))
-    })
-    .await;
-    match scenario.ends() {
-        Ends::Completed => {
-            for task in view.tasks.iter().filter(|t| t.kind == LeaseKind::Integrate) {
-                let kept = matches!(task.state, TaskState::Succeeded | TaskState::Cancelled);
-                assert!(kept, "{what}: {} is {}", task.slug, task.state);
-            }
-        }
-        Ends::CompletedWithout(left_out) => {
-            let skipped = view.tasks.iter().find(|t| t.slug.as_str() == left_out).unwrap();
-            assert!(matches!(skipped.state, TaskState::Skipped | TaskState::Failed), "{what}: {skipped:?}");
-        }
-        Ends::Failed(says) => {
-            let cause = view.cause.unwrap_or_default();
-            assert!(cause.contains(says), "{what}: the cause is `{cause}`, which does not name {says}");
-            assert!(view.artefacts.is_empty(), "{what}: it delivered");
+        claims += books.parents_first(*job, view.spec.plan.as_ref().unwrap());
+        let spent = view.spend.tokens();
+        // A job whose source could not be read has no caps, and nothing to spend.
+        let cap = view.caps.map_or(Tokens(0), |caps| caps.tokens);
+        assert!(spent <= cap, "{job}: {spent:?} of {cap:?}");
+        for task in view.plan.iter().flat_map(|plan| &plan.tasks) {
+            let used = view.tasks.iter().find(|t| t.slug == task.slug).map(|t| t.spend.tokens());
+            let (used, share) = (used.unwrap_or(Tokens(0)), task.tokens.unwrap_or(cap));
+            assert!(used <= share, "{job} {}: {used:?} of {share:?}", task.slug);
         }
     }
-}
-
-/// Failures of attempts in the audit log, by kind.
-fn count_failures(factory: &TestFactory) -> BTreeMap<String, usize> {
-    let mut found = BTreeMap::new();
-    for line in factory.audit() {
-        let text = serde_json::to_value(&line).unwrap().to_string();
-        for kind in df_contract::FailureKind::ALL {
-            // Causes of failed attempts begin with the kind.
-            if text.contains(&format!("\"cause\":\"{}: ", kind.as_str())) {
-                *found.entry(kind.as_str().to_owned()).or_insert(0) += 1;
-            }
-        }
-    }
-    found
+    println!(
+        "{} records, {claimed} leases, {accepted} results accepted, {returned} leases returned; {claims} claims of planned \
+         tasks, none before its parents; {} calls, all charged",
+        books.records(),
+        settled.calls
+    );
+    let told = model.tally().spend;
+    assert_eq!(settled.tokens(), told.tokens(), "tokens charged, and tokens the provider counted");
 }
 
 /// A supplied plan of many tasks runs to its end: of a thousand in a full run.
@@ -148,11 +164,13 @@ fn count_failures(factory: &TestFactory) -> BTreeMap<String, usize> {
 async fn a_job_of_many_tasks_completes() {
     let count = if full_run() { 1_000 } else { 40 };
     let model = ScriptedModel::start(model::script()).await;
-    let factory = start(&model).await;
-    let job = factory.admin().submit(&scenario::wide_and_deep(count)).await.unwrap().id;
+    let factory = start(&model, WORKERS).await;
+    let job = factory.admin().submit(&shapes::wide_and_deep(count)).await.unwrap().id;
     let view = factory.completed(job, if full_run() { Limit::MANY_TASKS } else { Limit::TORTURE }).await;
     let merged =
         view.tasks.iter().filter(|t| t.kind == LeaseKind::Integrate && t.state == TaskState::Succeeded);
     assert_eq!(merged.count(), count);
     factory.verify_audit();
+    println!("a job of {count} tasks, {WORKERS} workers");
+    check_books(&factory, &model, &Books::of(&factory), &[job]).await;
 }

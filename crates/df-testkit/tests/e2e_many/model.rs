@@ -34,6 +34,13 @@ fn exec(command: &str) -> Reply {
     Reply::calls(&[("exec", json!({"command": command}))])
 }
 
+fn list(ask: &Ask, items: &str) -> Reply {
+    match ask.turn() {
+        0 => Reply::write("list.d/items.txt", items),
+        _ => Reply::finish("wrote the list"),
+    }
+}
+
 fn answer(ask: &Ask, slug: &str, attempt: usize) -> Reply {
     let first = attempt == 1;
     match slug.split(['-', '.']).next().unwrap_or(slug) {
@@ -52,7 +59,9 @@ fn answer(ask: &Ask, slug: &str, attempt: usize) -> Reply {
             0 => Reply::write("clash.txt", "this is a file\n"),
             _ => Reply::finish("made a file"),
         },
+        "resolve" if slug.contains("list") => list(ask, "LEFT\nRIGHT\n"),
         "resolve" => Reply::finish("nothing can be done about it"),
+        "list" => list(ask, if slug == "list-left" { "LEFT\n" } else { "RIGHT\n" }),
         // Its check holds only where nobody else has written.
         "alone" => match ask.turn() {
             0 => Reply::write("alone.txt", "this is alone\n"),

@@ -7,8 +7,15 @@ use df_contract::{Digest, FailureKind, Lease};
 use df_testkit::{Fault, file_task, planned_job};
 use serde_json::{Value, json};
 
+use crate::shapes;
+
 /// A source that cannot be read.
 pub(crate) const NO_ARCHIVE: &[u8] = b"this is no archive";
+
+/// What the worker that fails has, and at first no other.
+pub(crate) const LABEL: &str = "patched";
+/// Every kind of failure is seen at least so often among the many.
+pub(crate) const LEAST: usize = 10;
 
 /// One kind of job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +29,9 @@ pub(crate) enum Scenario {
     GoesInCircles,
     MergeConflict,
     MergeBreaksCheck,
+    MergeResolved,
     BudgetRaised,
+    ShareUsedUp,
     SourceUnreadable,
     AgentCrashes,
     ToolFails,
@@ -49,7 +58,7 @@ pub(crate) enum Ends {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 23] = [
+    pub(crate) const ALL: [Scenario; 25] = [
         Scenario::Plain,
         Scenario::ModelAway,
         Scenario::ModelRefuses,
@@ -59,7 +68,9 @@ impl Scenario {
         Scenario::GoesInCircles,
         Scenario::MergeConflict,
         Scenario::MergeBreaksCheck,
+        Scenario::MergeResolved,
         Scenario::BudgetRaised,
+        Scenario::ShareUsedUp,
         Scenario::SourceUnreadable,
         Scenario::AgentCrashes,
         Scenario::ToolFails,
@@ -87,7 +98,9 @@ impl Scenario {
             Scenario::GoesInCircles => "circling",
             Scenario::MergeConflict => "clash-file",
             Scenario::MergeBreaksCheck => "alone",
+            Scenario::MergeResolved => "list-left",
             Scenario::BudgetRaised => "poor",
+            Scenario::ShareUsedUp => "share",
             Scenario::SourceUnreadable => "unread",
             Scenario::AgentCrashes => "agent-crash",
             Scenario::ToolFails => "tool-failure",
@@ -102,28 +115,85 @@ impl Scenario {
         }
     }
 
-    /// The kinds of failure that must then be in the audit log.
-    pub(crate) fn injects(self) -> &'static [&'static str] {
+    /// How many jobs of this kind are among the many; those of no failure make up the rest.
+    pub(crate) fn copies(self) -> usize {
         match self {
-            Scenario::Plain | Scenario::BudgetRaised | Scenario::WorkerVanishes | Scenario::WorkerDrains => {
-                &[]
-            }
-            Scenario::ModelAway => &["model_unavailable"],
-            Scenario::ModelRefuses => &["model_refused"],
-            Scenario::CheckFails | Scenario::MergeBreaksCheck => &["check_failure"],
-            Scenario::ContractBroken => &["contract_breach"],
-            Scenario::PolicyBroken | Scenario::SkippedTask | Scenario::PlannedAnew => &["policy_breach"],
-            Scenario::GoesInCircles => &["limit_reached"],
-            Scenario::MergeConflict => &["merge_conflict"],
-            Scenario::SourceUnreadable => &["source_unreadable"],
-            Scenario::AgentCrashes => &["agent_crash"],
-            Scenario::ToolFails => &["tool_failure"],
-            Scenario::Infrastructure | Scenario::ReportedTwice => &["infrastructure"],
-            Scenario::DependencyRefused => &["dependency_refused"],
-            Scenario::DependencyConflict => &["dependency_conflict"],
-            Scenario::RecordingMismatch => &["recording_mismatch"],
-            Scenario::Stalls => &["stalled"],
+            Scenario::Plain => 0,
+            // Two scenarios or three that put in the same.
+            Scenario::PolicyBroken => 4,
+            Scenario::SkippedTask | Scenario::PlannedAnew => 3,
+            Scenario::Infrastructure | Scenario::ReportedTwice => 5,
+            Scenario::MergeConflict => 8,
+            Scenario::CheckFails => 6,
+            Scenario::MergeResolved
+            | Scenario::MergeBreaksCheck
+            | Scenario::WorkerDrains
+            | Scenario::BudgetRaised => 4,
+            // Put in by a model: a worker or the daemon that is killed may take one with it.
+            Scenario::ModelAway
+            | Scenario::ModelRefuses
+            | Scenario::ContractBroken
+            | Scenario::GoesInCircles
+            | Scenario::ShareUsedUp => LEAST + 1,
+            Scenario::SourceUnreadable
+            | Scenario::AgentCrashes
+            | Scenario::ToolFails
+            | Scenario::DependencyRefused
+            | Scenario::DependencyConflict
+            | Scenario::RecordingMismatch
+            | Scenario::Stalls
+            | Scenario::WorkerVanishes => LEAST,
         }
+    }
+
+    /// The many: every kind in turn until each has its copies, and plain jobs up to `jobs`.
+    pub(crate) fn many(jobs: usize) -> Vec<Scenario> {
+        let most = Self::ALL.iter().map(|s| s.copies()).max().unwrap_or(0);
+        let due = |round: usize| Self::ALL.into_iter().filter(move |s| s.copies() > round);
+        let mut all: Vec<Scenario> = (0..most).flat_map(due).collect();
+        assert!(all.len() < jobs, "{} jobs with a failure leave no room for plain ones", all.len());
+        all.resize(jobs, Self::Plain);
+        all
+    }
+
+    /// A few that an ordinary run has time for.
+    pub(crate) fn few() -> Vec<Scenario> {
+        vec![
+            Scenario::Plain,
+            Scenario::SkippedTask,
+            Scenario::PlannedAnew,
+            Scenario::MergeConflict,
+            Scenario::MergeResolved,
+            Scenario::CheckFails,
+            Scenario::AgentCrashes,
+            Scenario::WorkerDrains,
+        ]
+    }
+
+    /// The kind of failure that must then be in the audit log.
+    pub(crate) fn injects(self) -> Option<FailureKind> {
+        Some(match self {
+            Scenario::Plain | Scenario::BudgetRaised | Scenario::WorkerDrains => return None,
+            Scenario::ModelAway => FailureKind::ModelUnavailable,
+            Scenario::ModelRefuses => FailureKind::ModelRefused,
+            Scenario::CheckFails | Scenario::MergeBreaksCheck => FailureKind::CheckFailure,
+            Scenario::ContractBroken => FailureKind::ContractBreach,
+            Scenario::PolicyBroken | Scenario::SkippedTask | Scenario::PlannedAnew => {
+                FailureKind::PolicyBreach
+            }
+            Scenario::GoesInCircles => FailureKind::LimitReached,
+            Scenario::MergeConflict | Scenario::MergeResolved => FailureKind::MergeConflict,
+            Scenario::ShareUsedUp => FailureKind::BudgetExhausted,
+            Scenario::SourceUnreadable => FailureKind::SourceUnreadable,
+            Scenario::AgentCrashes => FailureKind::AgentCrash,
+            Scenario::ToolFails => FailureKind::ToolFailure,
+            Scenario::Infrastructure | Scenario::ReportedTwice => FailureKind::Infrastructure,
+            Scenario::DependencyRefused => FailureKind::DependencyRefused,
+            Scenario::DependencyConflict => FailureKind::DependencyConflict,
+            Scenario::RecordingMismatch => FailureKind::RecordingMismatch,
+            Scenario::Stalls => FailureKind::Stalled,
+            Scenario::WorkerVanishes => FailureKind::LeaseExpired,
+        })
     }
 
     pub(crate) fn ends(self) -> Ends {
@@ -131,6 +201,7 @@ impl Scenario {
             Scenario::PolicyBroken => Ends::Failed("policy_breach"),
             Scenario::MergeConflict => Ends::Failed("task `clash-"),
             Scenario::MergeBreaksCheck => Ends::Failed("check_failure"),
+            Scenario::ShareUsedUp => Ends::Failed("budget_exhausted"),
             Scenario::SourceUnreadable => Ends::Failed("source_unreadable"),
             Scenario::DependencyRefused => Ends::Failed("dependency_refused"),
             Scenario::RecordingMismatch => Ends::Failed("recording_mismatch"),
@@ -141,6 +212,7 @@ impl Scenario {
             | Scenario::CheckFails
             | Scenario::ContractBroken
             | Scenario::GoesInCircles
+            | Scenario::MergeResolved
             | Scenario::BudgetRaised
             | Scenario::AgentCrashes
             | Scenario::ToolFails
@@ -157,25 +229,15 @@ impl Scenario {
     /// The `n`th job, of this kind; shapes take turns.
     pub(crate) fn job(self, n: usize) -> Value {
         let slug = self.slug();
-        let title = format!("Job {n} {self:?}");
-        let mut tasks = match self {
-            Scenario::MergeConflict => clash(),
-            Scenario::MergeBreaksCheck => alone(),
-            Scenario::SkippedTask | Scenario::PlannedAnew => {
-                vec![file_task("good", &[]), file_task(slug, &[]), file_task("after", &[slug])]
-            }
-            _ if self.is_faulty() => vec![file_task(slug, &[]), file_task("last", &[slug])],
-            _ => shape(n, slug),
-        };
-        if self == Scenario::SkippedTask {
-            tasks[1]["on_failure"] = json!("skip");
-        }
-        let mut job = planned_job(&title, &tasks);
+        let mut job = planned_job(&format!("Job {n} {self:?}"), &self.tasks(n));
         if self.is_faulty() {
-            job["labels"] = json!(["patched"]);
+            job["labels"] = json!([LABEL]);
         }
         match self {
+            Scenario::SkippedTask => of(&mut job, slug)["on_failure"] = json!("skip"),
             Scenario::PlannedAnew => job["on_failure"] = json!("replan"),
+            // Less than one call.
+            Scenario::ShareUsedUp => of(&mut job, slug)["tokens"] = json!(1_000),
             Scenario::BudgetRaised => job["budget"] = json!({"tokens": 5_000}),
             Scenario::SourceUnreadable => {
                 job["source"] = json!({"kind": "tarball", "digest": Digest::of(NO_ARCHIVE)});
@@ -185,41 +247,31 @@ impl Scenario {
         job
     }
 
+    fn tasks(self, n: usize) -> Vec<Value> {
+        let slug = self.slug();
+        match self {
+            Scenario::MergeConflict => shapes::clash(),
+            Scenario::MergeResolved => shapes::one_list(),
+            Scenario::MergeBreaksCheck => shapes::alone(),
+            Scenario::SkippedTask | Scenario::PlannedAnew => {
+                vec![file_task("good", &[]), file_task(slug, &[]), file_task("after", &[slug])]
+            }
+            Scenario::BudgetRaised => shapes::shape(1, slug),
+            // The worker that fails keeps all else that it is given.
+            _ if self.is_faulty() => shapes::rooted(n, slug),
+            _ => shapes::shape(n, slug),
+        }
+    }
+
     /// Whether it is the faulty worker that fails.
     pub(crate) fn is_faulty(self) -> bool {
         fault_of(self.slug()).is_some()
     }
 }
 
-fn shape(n: usize, slug: &str) -> Vec<Value> {
-    match n % 4 {
-        0 => vec![file_task(slug, &[])],
-        1 => vec![file_task("first", &[]), file_task(slug, &["first"]), file_task("last", &[slug])],
-        2 => vec![file_task("one", &[]), file_task("two", &[]), file_task(slug, &[])],
-        _ => vec![
-            file_task("top", &[]),
-            file_task(slug, &["top"]),
-            file_task("side", &["top"]),
-            file_task("bottom", &[slug, "side"]),
-        ],
-    }
-}
-
-fn clash() -> Vec<Value> {
-    let mut file = file_task("clash-file", &[]);
-    let mut dir = file_task("clash-dir", &[]);
-    for (task, path) in [(&mut file, "clash.txt"), (&mut dir, "clash.txt/inner")] {
-        task["paths"] = json!([path]);
-        task["expected_outputs"] = json!([path]);
-        task["checks"] = json!([{"id": format!("{}-there", path.replace(['/', '.'], "-")), "command": format!("test -f {path}")}]);
-    }
-    vec![file, dir]
-}
-
-fn alone() -> Vec<Value> {
-    let mut alone = file_task("alone", &[]);
-    alone["checks"] = json!([{"id": "nobody-else", "command": "test $(ls | wc -l) -eq 1"}]);
-    vec![file_task("crowd", &[]), alone]
+fn of<'a>(job: &'a mut Value, slug: &str) -> &'a mut Value {
+    let tasks = job["plan"]["tasks"].as_array_mut().unwrap();
+    tasks.iter_mut().find(|t| t["slug"] == slug).unwrap()
 }
 
 /// What the faulty worker does with a task of this name the first time it gets it.
@@ -244,25 +296,23 @@ fn fault_of(slug: &str) -> Option<Fault> {
 /// Leases that had their fault.
 pub(crate) type Faulted = Arc<Mutex<HashSet<String>>>;
 
-/// The fate of each lease: its fault once; whatever else it gets is handed back for a worker that works.
+/// The fate of each lease: its fault once; whatever else it gets it keeps for a worker that works.
 pub(crate) fn fault(faulted: &Faulted) -> impl Fn(&Lease) -> Fault + Send + Sync + 'static {
     let faulted = Arc::clone(faulted);
     move |lease| {
-        let Some(fault) = fault_of(lease.slug.as_str()) else { return Fault::HandBack };
+        let Some(fault) = fault_of(lease.slug.as_str()) else { return Fault::Keep };
         let first = faulted.lock().unwrap().insert(format!("{}/{}", lease.job, lease.slug));
         if first { fault } else { Fault::Keep }
     }
 }
 
-/// Chains side by side: ten wide, and as deep as it takes.
-pub(crate) fn wide_and_deep(count: usize) -> Value {
-    const WIDE: usize = 10;
-    let slug = |n: usize| format!("t{n}");
-    let task = |n: usize| match n.checked_sub(WIDE) {
-        None => file_task(&slug(n), &[]),
-        Some(before) => file_task(&slug(n), &[&slug(before)]),
-    };
-    let mut job = planned_job(&format!("{count} tasks"), &(0..count).map(task).collect::<Vec<_>>());
-    job["budget"] = json!({"tokens": 20_000_000});
-    job
+#[test]
+fn every_kind_of_failure_is_put_in_often_enough() {
+    // All of them can end an attempt: a new kind needs a scenario.
+    for kind in FailureKind::ALL {
+        let of_kind = Scenario::ALL.into_iter().filter(|s| s.injects() == Some(*kind));
+        let jobs: usize = of_kind.map(Scenario::copies).sum();
+        assert!(jobs >= LEAST, "{}: {jobs} jobs", kind.as_str());
+    }
+    assert!(Scenario::many(crate::JOBS).contains(&Scenario::Plain));
 }

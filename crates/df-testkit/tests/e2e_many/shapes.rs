@@ -1,0 +1,81 @@
+//! The plans of the jobs: chains, diamonds, tasks side by side, and those that get in each other's way.
+
+use df_testkit::{file_task, planned_job};
+use serde_json::{Value, json};
+
+/// Shapes that begin with the task.
+pub(crate) fn rooted(n: usize, slug: &str) -> Vec<Value> {
+    let mut tasks = vec![file_task(slug, &[])];
+    tasks.extend(match n % 4 {
+        0 => vec![file_task("last", &[slug])],
+        1 => vec![file_task("middle", &[slug]), file_task("last", &["middle"])],
+        2 => vec![
+            file_task("left", &[slug]),
+            file_task("right", &[slug]),
+            file_task("bottom", &["left", "right"]),
+        ],
+        _ => vec![file_task("one", &[]), file_task("two", &[]), file_task("three", &[])],
+    });
+    tasks
+}
+
+/// Shapes with the task at some place.
+pub(crate) fn shape(n: usize, slug: &str) -> Vec<Value> {
+    match n % 4 {
+        0 => vec![file_task(slug, &[])],
+        1 => vec![file_task("first", &[]), file_task(slug, &["first"]), file_task("last", &[slug])],
+        2 => vec![file_task("one", &[]), file_task("two", &[]), file_task(slug, &[])],
+        _ => vec![
+            file_task("top", &[]),
+            file_task(slug, &["top"]),
+            file_task("side", &["top"]),
+            file_task("bottom", &[slug, "side"]),
+        ],
+    }
+}
+
+pub(crate) fn clash() -> Vec<Value> {
+    let mut file = file_task("clash-file", &[]);
+    let mut dir = file_task("clash-dir", &[]);
+    for (task, path) in [(&mut file, "clash.txt"), (&mut dir, "clash.txt/inner")] {
+        task["paths"] = json!([path]);
+        task["expected_outputs"] = json!([path]);
+        task["checks"] = json!([{"id": format!("{}-there", path.replace(['/', '.'], "-")), "command": format!("test -f {path}")}]);
+    }
+    vec![file, dir]
+}
+
+/// Two tasks of one wave that write one file, each its own line; either will do.
+pub(crate) fn one_list() -> Vec<Value> {
+    let mut left = file_task("list-left", &[]);
+    let mut right = file_task("list-right", &[]);
+    // The name of the directory looks like that of a file: so the two may stand side by side.
+    for (task, path) in [(&mut left, "list.d"), (&mut right, "list.d/items.txt")] {
+        task["paths"] = json!([path]);
+        task["expected_outputs"] = json!(["list.d/items.txt"]);
+        task["checks"] = json!([{"id": "items-there", "command": "test -s list.d/items.txt"}]);
+    }
+    vec![left, right]
+}
+
+pub(crate) fn alone() -> Vec<Value> {
+    let mut alone = file_task("alone", &[]);
+    alone["checks"] = json!([{"id": "nobody-else", "command": "test $(ls | wc -l) -eq 1"}]);
+    vec![file_task("crowd", &[]), alone]
+}
+
+/// A lattice: ten wide, and as deep as it takes; each task builds on two of the layer before.
+pub(crate) fn wide_and_deep(count: usize) -> Value {
+    const WIDE: usize = 10;
+    let slug = |n: usize| format!("t{n}");
+    let task = |n: usize| match (n / WIDE).checked_sub(1) {
+        None => file_task(&slug(n), &[]),
+        Some(layer) => {
+            let beside = layer * WIDE + (n + 1) % WIDE;
+            file_task(&slug(n), &[&slug(n - WIDE), &slug(beside)])
+        }
+    };
+    let mut job = planned_job(&format!("{count} tasks"), &(0..count).map(task).collect::<Vec<_>>());
+    job["budget"] = json!({"tokens": 50_000_000});
+    job
+}
