@@ -307,6 +307,11 @@ impl JobRecord {
         }
     }
 
+    /// The account of one attempt alone. It has the cap of its task's, and is the first that a first call is held to.
+    pub fn attempt_account(attempt: AttemptId) -> String {
+        format!("attempt:{attempt}")
+    }
+
     /// The tokens that a task of the plan may use in all its attempts: its share by the plan, or an equal part of what
     /// the plan leaves. Other tasks may use what the job may. `None` before the decision.
     pub fn slice(&self, task: &TaskRecord) -> Option<Tokens> {

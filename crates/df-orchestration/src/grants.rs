@@ -138,7 +138,7 @@ impl GrantSigner {
         let (money, tokens) = (task_money(record, task), task_tokens(record, task));
         // A cap that was raised is a newer one.
         let version = 1 + u64::from(record.raises);
-        let attempt = task.attempt.map(|a| a.to_string()).unwrap_or_default();
+        let attempt = task.attempt.map(JobRecord::attempt_account).unwrap_or_default();
         let level = |account: String, nano_usd, tokens| BudgetCap { account, version, nano_usd, tokens };
         let TenantCaps { nano_usd, tokens: of_tenant } = config.tenant_caps;
         let tenant = level(format!("tenant:{}", record.tenant), nano_usd, of_tenant);
@@ -146,7 +146,7 @@ impl GrantSigner {
             BudgetCap { version: self.configured, ..tenant },
             level(format!("job:{}", record.id), job.money_nano_usd, Some(job.tokens)),
             level(record.task_account(&task.slug), money, Some(tokens)),
-            level(format!("attempt:{attempt}"), money, Some(tokens)),
+            level(attempt, money, Some(tokens)),
             // Beginning to plan anew is enough: nothing of the old plan may spend beside the new coordinator.
             plan_level(record.id, 1 + u64::from(record.replans)),
         ])

@@ -88,7 +88,10 @@ fn is_of_its_share(record: &JobRecord, slug: &TaskSlug, detail: &str) -> bool {
             .is_some_and(|p| p.tasks.iter().any(names) && p.tasks.iter().any(|t| t.slug == *slug))
     };
     let share = |t: &TaskRecord| t.plan_task.as_ref().is_some_and(|p| names(p) || of_plan(&p.slug));
-    record.tasks.get(slug).is_some_and(share) && detail.contains(&format!("`{}`", record.task_account(slug)))
+    let Some(task) = record.tasks.get(slug).filter(|t| share(t)) else { return false };
+    let mut accounts =
+        task.attempt.map(JobRecord::attempt_account).into_iter().chain([record.task_account(slug)]);
+    accounts.any(|account| detail.contains(&format!("`{account}`")))
 }
 
 /// Why the tokens that the task has used leave no room for another attempt.

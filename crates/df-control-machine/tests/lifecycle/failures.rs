@@ -272,8 +272,10 @@ fn a_change_that_never_fits_fails_its_task() {
 fn a_share_that_is_used_up_is_the_tasks_failure_and_a_budget_that_is_used_up_a_pause() {
     for (share, account, expect) in [
         (Some(Tokens(300)), "task", JobState::Failed),
+        (Some(Tokens(300)), "attempt", JobState::Failed),
         (Some(Tokens(300)), "job", JobState::Paused),
         (None, "task", JobState::Paused),
+        (None, "attempt", JobState::Paused),
     ] {
         let mut planned = plan();
         planned.tasks[0].tokens = share;
@@ -281,6 +283,7 @@ fn a_share_that_is_used_up_is_the_tasks_failure_and_a_budget_that_is_used_up_a_p
         job.take(&slug("a"));
         let account = match account {
             "task" => job.record().task_account(&slug("a")),
+            "attempt" => df_control_machine::JobRecord::attempt_account(job.task("a").attempt.unwrap()),
             other => format!("{other}:{}", job.record().id),
         };
         let detail = format!("402, budget_exhausted: `{account}` has 5 tokens of 300 left");

@@ -34,10 +34,15 @@ fn exec(command: &str) -> Reply {
     Reply::calls(&[("exec", json!({"command": command}))])
 }
 
-fn list(ask: &Ask, items: &str) -> Reply {
-    match ask.turn() {
-        0 => Reply::write("list.d/items.txt", items),
-        _ => Reply::finish("wrote the list"),
+/// One name for a file and for a directory. Whoever comes second gives way: the file goes beside.
+fn one_name(ask: &Ask) -> Reply {
+    let moved = "*** Begin Patch\n*** Update File: x\n*** Move to: x-file\n@@\n-a file\n+a file, moved\n*** End Patch";
+    match (ask.task().as_str(), ask.turn()) {
+        ("name-file", 0) => Reply::write("x", "a file\n"),
+        ("name-dir", 0) | ("resolve.name-dir.1", 1) => Reply::write("x/inner", "below\n"),
+        ("resolve.name-file.1", 0) => Reply::write("x-file", "a file\n"),
+        ("resolve.name-dir.1", 0) => Reply::calls(&[("apply_patch", json!({"patch": moved}))]),
+        _ => Reply::finish("there is room for both"),
     }
 }
 
@@ -59,9 +64,9 @@ fn answer(ask: &Ask, slug: &str, attempt: usize) -> Reply {
             0 => Reply::write("clash.txt", "this is a file\n"),
             _ => Reply::finish("made a file"),
         },
-        "resolve" if slug.contains("list") => list(ask, "LEFT\nRIGHT\n"),
+        "name" => one_name(ask),
+        "resolve" if slug.contains(".name-") => one_name(ask),
         "resolve" => Reply::finish("nothing can be done about it"),
-        "list" => list(ask, if slug == "list-left" { "LEFT\n" } else { "RIGHT\n" }),
         // Its check holds only where nobody else has written.
         "alone" => match ask.turn() {
             0 => Reply::write("alone.txt", "this is alone\n"),

@@ -98,7 +98,7 @@ impl Scenario {
             Scenario::GoesInCircles => "circling",
             Scenario::MergeConflict => "clash-file",
             Scenario::MergeBreaksCheck => "alone",
-            Scenario::MergeResolved => "list-left",
+            Scenario::MergeResolved => "name-file",
             Scenario::BudgetRaised => "poor",
             Scenario::ShareUsedUp => "share",
             Scenario::SourceUnreadable => "unread",
@@ -251,7 +251,7 @@ impl Scenario {
         let slug = self.slug();
         match self {
             Scenario::MergeConflict => shapes::clash(),
-            Scenario::MergeResolved => shapes::one_list(),
+            Scenario::MergeResolved => shapes::one_name(),
             Scenario::MergeBreaksCheck => shapes::alone(),
             Scenario::SkippedTask | Scenario::PlannedAnew => {
                 vec![file_task("good", &[]), file_task(slug, &[]), file_task("after", &[slug])]

@@ -45,17 +45,17 @@ pub(crate) fn clash() -> Vec<Value> {
     vec![file, dir]
 }
 
-/// Two tasks of one wave that write one file, each its own line; either will do.
-pub(crate) fn one_list() -> Vec<Value> {
-    let mut left = file_task("list-left", &[]);
-    let mut right = file_task("list-right", &[]);
-    // The name of the directory looks like that of a file: so the two may stand side by side.
-    for (task, path) in [(&mut left, "list.d"), (&mut right, "list.d/items.txt")] {
+/// Two tasks of one wave that want one name, for a file and for a directory; the file will do beside it.
+pub(crate) fn one_name() -> Vec<Value> {
+    let (mut file, mut dir) = (file_task("name-file", &[]), file_task("name-dir", &[]));
+    for (task, path, check) in
+        [(&mut file, "x*", "test -s x || test -s x-file"), (&mut dir, "x/inner", "test -s x/inner")]
+    {
         task["paths"] = json!([path]);
-        task["expected_outputs"] = json!(["list.d/items.txt"]);
-        task["checks"] = json!([{"id": "items-there", "command": "test -s list.d/items.txt"}]);
+        task["expected_outputs"] = json!([]);
+        task["checks"] = json!([{"id": "name-taken", "command": check}]);
     }
-    vec![left, right]
+    vec![file, dir]
 }
 
 pub(crate) fn alone() -> Vec<Value> {
