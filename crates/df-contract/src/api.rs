@@ -457,8 +457,9 @@ pub struct WorkerView {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UsagePage {
+    /// Attempts that cost nothing are passed over, so that a page may be empty and not the last.
     pub rows: Vec<UsageRow>,
-    /// Give this as `after` next time.
+    /// Give this as `after` next time. Where it is what was asked for, nothing is left.
     pub cursor: u64,
     /// What the proxy's clock says. Grants are dated by it, since it is the proxy that lets them expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use df_contract::api::Spend;
+use df_contract::api::{Spend, UsagePage, UsageRow};
 use df_contract::grant::Grant;
 use df_contract::lease::{Claim, Heartbeat, SessionOpen};
 use df_contract::task::{Product, TreeRef};
@@ -251,6 +251,52 @@ async fn a_refused_effect_holds_up_no_other() {
     orchestrator.dispatch_outbox().await;
     assert_eq!(served.load(Ordering::SeqCst), 2);
     assert_eq!(orchestrator.store().outbox_due(9).await.unwrap().len(), 1, "the refused one is kept");
+}
+
+/// A proxy whose first pages of usage hold nothing but attempts that cost nothing.
+#[tokio::test]
+async fn a_page_of_the_ledger_without_rows_hides_none_after_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let orchestrator = made(OrchestrationConfig::default(), OperatorLimits::default(), &address);
+    let lease = planning(&orchestrator).await;
+    let (page, now) = (u64::from(crate::proxy::USAGE_PAGE), orchestrator.env().now());
+    let row = UsageRow {
+        seq: 2 * page + 1,
+        at: now,
+        job: lease.job,
+        task: lease.slug.clone(),
+        epoch: lease.epoch,
+        attempt: lease.attempt,
+        account: "a".into(),
+        model: "m".into(),
+        input_tokens: Tokens(7),
+        output_tokens: Tokens(3),
+        nano_usd: NanoUsd(0),
+        estimated: false,
+    };
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 4096];
+            let read = stream.read(&mut asked).await.unwrap();
+            let asked = String::from_utf8_lossy(&asked[..read]).into_owned();
+            let after =
+                asked.split("after=").nth(1).unwrap().split('&').next().unwrap().parse::<u64>().unwrap();
+            let (rows, cursor) = match after {
+                after if after < 2 * page => (vec![], after + page),
+                after if after == 2 * page => (vec![row.clone()], after + 1),
+                after => (vec![], after),
+            };
+            let body = serde_json::to_string(&UsagePage { rows, cursor, now: None }).unwrap();
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+            let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    assert_eq!(orchestrator.usage().await.unwrap(), 1);
+    let spend = orchestrator.job(lease.job).await.unwrap().spend;
+    assert_eq!((spend.calls, spend.tokens()), (1, Tokens(10)));
 }
 
 #[tokio::test]

@@ -10,40 +10,45 @@ use crate::env::command_id_of;
 use crate::proxy::USAGE_PAGE;
 use crate::{OrchestrationError, Orchestrator};
 
+/// One page, as it was read.
+pub(crate) struct Charged {
+    /// Rows that were charged or refused.
+    rows: u64,
+    /// Positions of the ledger that were passed: attempts that cost nothing have one, and no row.
+    passed: u64,
+    jobs: Vec<JobId>,
+}
+
 impl Orchestrator {
     /// Reads until nothing is left; returns how many rows.
-    pub(super) async fn usage(&self) -> Result<u64, OrchestrationError> {
+    pub(crate) async fn usage(&self) -> Result<u64, OrchestrationError> {
         let mut did = 0;
         loop {
-            let rows = self.pull_usage().await?;
-            did += rows as u64;
-            if rows < USAGE_PAGE as usize {
+            let page = self.read_usage().await?;
+            did += page.rows;
+            for job in page.jobs {
+                self.go_on(job).await;
+            }
+            if page.passed < u64::from(USAGE_PAGE) {
                 return Ok(did);
             }
         }
     }
 
-    /// Reads one page of settled usage into the jobs and looks at each job it changes.
-    pub async fn pull_usage(&self) -> Result<usize, OrchestrationError> {
-        let (rows, jobs) = self.read_usage().await?;
-        for job in jobs {
-            self.go_on(job).await;
-        }
-        Ok(rows)
-    }
-
-    /// One page of settled usage: how many rows, and which jobs it was charged to. The position moves in the same
+    /// Reads one page of settled usage into its jobs. The position moves in the same
     /// transaction as the spend; one reader at a time, or two would charge the same rows under different positions.
-    pub(crate) async fn read_usage(&self) -> Result<(usize, Vec<JobId>), OrchestrationError> {
+    pub(crate) async fn read_usage(&self) -> Result<Charged, OrchestrationError> {
         let _alone = self.inner.usage.lock().await;
         let after = self.inner.store.usage_cursor().await?;
         let page = self.inner.proxy.usage(after).await.map_err(OrchestrationError::ProxyAway)?;
         if let Some(there) = page.now {
             self.inner.grants.proxy_said(there, self.inner.env.now());
         }
-        if page.rows.is_empty() {
-            return Ok((0, Vec::new()));
+        let passed = page.cursor.saturating_sub(after);
+        if passed == 0 {
+            return Ok(Charged { rows: 0, passed, jobs: Vec::new() });
         }
+        // A page without rows moves the position too, or what comes after it would never be read.
         let commands = self.spend_commands(&page.rows, page.cursor);
         let jobs: Vec<JobId> = commands.iter().map(|c| c.job).collect();
         let outcomes = self.inner.store.commit_spend(page.cursor, commands).await?;
@@ -57,7 +62,7 @@ impl Orchestrator {
                 }
             }
         }
-        Ok((page.rows.len(), charged))
+        Ok(Charged { rows: page.rows.len() as u64, passed, jobs: charged })
     }
 
     fn spend_commands(&self, rows: &[UsageRow], through: u64) -> Vec<Command> {
