@@ -158,7 +158,7 @@ fn check_failure_named(audit: &[AuditDraft], body: &CommandBody) {
             AttemptOutcome::Succeeded { .. } => return,
         },
         CommandBody::Return { cause, .. } => match cause {
-            ReturnCause::Drained => return,
+            ReturnCause::Drained | ReturnCause::AgentDisabled => return,
             ReturnCause::SessionEnded | ReturnCause::NotMade => FailureKind::LeaseExpired,
             ReturnCause::Deadline => FailureKind::LimitReached,
             ReturnCause::Stalled => FailureKind::Stalled,

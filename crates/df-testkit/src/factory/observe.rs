@@ -76,19 +76,20 @@ impl TestFactory {
     pub async fn settled_all(&self, jobs: &[JobId]) -> Spend {
         poll(Limit::STEP, "the spend of jobs equals the ledger", async || {
             let ledger = self.ledger().await;
-            let mut all = Spend::default();
+            let (mut all, mut apart) = (Spend::default(), Vec::new());
             for job in jobs {
                 let rows = sum(ledger.iter().filter(|row| row.job == *job));
                 let view = self.admin().job(*job).await.expect("the job");
                 let mut tasks = Spend::default();
                 view.tasks.iter().for_each(|task| tasks.add(&task.spend));
                 if view.spend != rows || tasks != rows {
-                    let spend = view.spend;
-                    return Err(format!(
-                        "{job}: ledger {rows:?}, job {spend:?}, its tasks together {tasks:?}"
-                    ));
+                    let (title, spend) = (&view.summary.title, view.spend);
+                    apart.push(format!("{job} {title}: ledger {rows:?}, job {spend:?}, its tasks {tasks:?}"));
                 }
                 all.add(&rows);
+            }
+            if !apart.is_empty() {
+                return Err(format!("{} rows in the ledger\n{}", ledger.len(), apart.join("\n")));
             }
             Ok(all)
         })
