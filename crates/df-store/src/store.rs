@@ -85,16 +85,23 @@ impl Store {
         self.owner.call(move |tx| commands.iter().map(|command| apply(tx, command)).collect()).await
     }
 
-    /// [`Store::commit`] of usage settled by the proxy, moving the ledger's cursor in the same transaction.
+    /// [`Store::commit`] of usage settled by the proxy, moving the ledger's cursor from `after` in the same transaction.
+    ///
+    /// `None`, and no change, where the cursor is elsewhere by now: whoever read up to `after` and was given up while its
+    /// commit was on the way may have been first, and the same rows would be charged twice.
     ///
     /// A job whose rows are damaged is answered as unknown, so that it does not hold up the ledger for all others.
     pub async fn commit_spend(
         &self,
+        after: u64,
         cursor: u64,
         commands: Vec<Command>,
-    ) -> Result<Vec<Result<Outcome, Refused>>, StoreError> {
+    ) -> Result<Option<Vec<Result<Outcome, Refused>>>, StoreError> {
         self.owner
             .call(move |tx| {
+                if cursor_of(tx.rows.meta(USAGE_CURSOR)?)? != after {
+                    return Ok(None);
+                }
                 let mut outcomes = Vec::with_capacity(commands.len());
                 for command in &commands {
                     outcomes.push(match lease::readable(tx, command.job)? {
@@ -103,19 +110,22 @@ impl Store {
                     });
                 }
                 tx.rows.meta_write(USAGE_CURSOR, &cursor.to_string())?;
-                Ok(outcomes)
+                Ok(Some(outcomes))
             })
             .await
     }
 
     /// Where [`Store::commit_spend`] has come to; 0 at first.
     pub async fn usage_cursor(&self) -> Result<u64, StoreError> {
-        let text = self.meta_get(USAGE_CURSOR).await?;
-        let parse = |text: String| {
-            text.parse().map_err(|_| StoreError::Row { table: "meta", why: format!("usage cursor `{text}`") })
-        };
-        text.map_or(Ok(0), parse)
+        cursor_of(self.meta_get(USAGE_CURSOR).await?)
     }
+}
+
+fn cursor_of(text: Option<String>) -> Result<u64, StoreError> {
+    let parse = |text: String| {
+        text.parse().map_err(|_| StoreError::Row { table: "meta", why: format!("usage cursor `{text}`") })
+    };
+    text.map_or(Ok(0), parse)
 }
 
 /// Jobs.

@@ -113,7 +113,7 @@ async fn a_damaged_job_does_not_hold_up_the_others() {
         through: 9,
     };
     let batch = vec![bench.command(first, "daemon", body.clone()), bench.command(third, "daemon", body)];
-    let outcomes = bench.store.commit_spend(9, batch).await.unwrap();
+    let outcomes = bench.store.commit_spend(0, 9, batch).await.unwrap().unwrap();
     assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true]);
     bench.sleep(bench::WALL);
     let returned = bench.reap(8).await.returned;

@@ -5,12 +5,17 @@ use std::collections::BTreeMap;
 use df_contract::api::{Spend, UsageRow};
 use df_contract::{JobId, TaskSlug};
 use df_control_machine::{Command, CommandBody};
+use df_store::{Outcome, Refused};
 
 use crate::env::command_id_of;
 use crate::proxy::USAGE_PAGE;
 use crate::{OrchestrationError, Orchestrator};
 
+/// How often a read that was overtaken begins again.
+const MAX_OVERTAKEN: usize = 4;
+
 /// One page, as it was read.
+#[derive(Default)]
 pub(crate) struct Charged {
     /// Rows that were charged or refused.
     rows: u64,
@@ -35,34 +40,31 @@ impl Orchestrator {
         }
     }
 
-    /// Reads one page of settled usage into its jobs. The position moves in the same
-    /// transaction as the spend; one reader at a time, or two would charge the same rows under different positions.
+    /// Reads one page of settled usage into its jobs. The position moves in the same transaction as the spend, and only
+    /// from where this read began: a reader whose caller has gone may have left a commit on its way.
     pub(crate) async fn read_usage(&self) -> Result<Charged, OrchestrationError> {
+        // One at a time, so that most are not in vain.
         let _alone = self.inner.usage.lock().await;
-        let after = self.inner.store.usage_cursor().await?;
-        let page = self.inner.proxy.usage(after).await.map_err(OrchestrationError::ProxyAway)?;
-        if let Some(there) = page.now {
-            self.inner.grants.proxy_said(there, self.inner.env.now());
-        }
-        let passed = page.cursor.saturating_sub(after);
-        if passed == 0 {
-            return Ok(Charged { rows: 0, passed, jobs: Vec::new() });
-        }
-        // A page without rows moves the position too, or what comes after it would never be read.
-        let commands = self.spend_commands(&page.rows, page.cursor);
-        let jobs: Vec<JobId> = commands.iter().map(|c| c.job).collect();
-        let outcomes = self.inner.store.commit_spend(page.cursor, commands).await?;
-        let mut charged = Vec::new();
-        for (job, outcome) in jobs.into_iter().zip(outcomes) {
-            match outcome {
-                Ok(_) => charged.push(job),
-                // The ledger at the proxy still has it; here it is charged to nobody.
-                Err(refused) => {
-                    tracing::error!(%job, error = %refused, "usage could not be charged to its job")
-                }
+        for _ in 0..MAX_OVERTAKEN {
+            let after = self.inner.store.usage_cursor().await?;
+            let page = self.inner.proxy.usage(after).await.map_err(OrchestrationError::ProxyAway)?;
+            if let Some(there) = page.now {
+                self.inner.grants.proxy_said(there, self.inner.env.now());
             }
+            let passed = page.cursor.saturating_sub(after);
+            // A page without rows moves the position too, or what comes after it would never be read.
+            if passed == 0 {
+                return Ok(Charged::default());
+            }
+            let commands = self.spend_commands(&page.rows, page.cursor);
+            let jobs: Vec<JobId> = commands.iter().map(|c| c.job).collect();
+            let Some(outcomes) = self.inner.store.commit_spend(after, page.cursor, commands).await? else {
+                continue;
+            };
+            let rows = page.rows.len() as u64;
+            return Ok(Charged { rows, passed, jobs: charged(jobs, outcomes) });
         }
-        Ok(Charged { rows: page.rows.len() as u64, passed, jobs: charged })
+        Ok(Charged::default())
     }
 
     fn spend_commands(&self, rows: &[UsageRow], through: u64) -> Vec<Command> {
@@ -84,4 +86,17 @@ impl Orchestrator {
         };
         sums.into_iter().map(command).collect()
     }
+}
+
+/// Those jobs that were charged.
+fn charged(jobs: Vec<JobId>, outcomes: Vec<Result<Outcome, Refused>>) -> Vec<JobId> {
+    let mut charged = Vec::new();
+    for (job, outcome) in jobs.into_iter().zip(outcomes) {
+        match outcome {
+            Ok(_) => charged.push(job),
+            // The ledger at the proxy still has it; here it is charged to nobody.
+            Err(refused) => tracing::error!(%job, error = %refused, "usage could not be charged to its job"),
+        }
+    }
+    charged
 }
