@@ -175,6 +175,9 @@ fn decision(view: &JobView, out: &mut String) {
         caps.network,
         gates.join(", ")
     ));
+    if let Some(most) = caps.max_attempts {
+        out.push_str(&format!("attempts: at most {most} at a task after one kind of failure\n"));
+    }
     if !caps.protected_paths.is_empty() {
         let paths: Vec<&str> = caps.protected_paths.iter().map(String::as_str).collect();
         out.push_str(&format!("protected: {}\n", paths.join(", ")));

@@ -1,6 +1,7 @@
 //! What governance says: the verdict lattice, obligations, and the explanation.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -115,6 +116,9 @@ pub struct Obligations {
     pub approve_delivery: bool,
     /// Gates that must pass at VALIDATING, by id: `acceptance`, `hidden`, `secrets`, `paths`, `licences`.
     pub gates: BTreeSet<String>,
+    /// Most attempts at a task after one kind of failure, whatever the factory's rule or the job says; absent = as they say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<NonZeroU32>,
 }
 
 /// A recorded decision: recomputable from the digests it names.

@@ -1,11 +1,14 @@
 //! The canonical facts a decision is made on, and the limits the operator sets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 use df_contract::canonical::CanonicalError;
 use df_contract::decision::SandboxTier;
+use df_contract::job::RetryOverride;
 use df_contract::{
-    Budget, Digest, DurationMs, JobSpec, NanoUsd, Source, SourceFacts, TenantId, Tokens, digest_json,
+    Budget, Digest, DurationMs, FailureKind, JobSpec, NanoUsd, Source, SourceFacts, TenantId, Tokens,
+    digest_json,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +37,9 @@ pub struct JobFacts {
     pub plan_supplied: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Other numbers of attempts and first waits that the job asks for, by kind of failure.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub retries: BTreeMap<FailureKind, RetryOverride>,
 }
 
 /// Capabilities asked for, trimmed, in lower case, in order.
@@ -82,6 +88,7 @@ pub fn job_facts(
         hidden_checks: u32::try_from(spec.hidden_checks.len()).unwrap_or(u32::MAX),
         plan_supplied: spec.plan.is_some(),
         model: spec.model.clone(),
+        retries: spec.retries.clone(),
     })
 }
 
@@ -132,6 +139,10 @@ pub struct OperatorLimits {
     pub free_environments: BTreeSet<String>,
     /// Data classes a job may name without anybody's approval.
     pub free_data_classes: BTreeSet<String>,
+    /// Most attempts at a task after one kind of failure, lost workers and merges included; absent = the factory's rules and
+    /// what jobs ask for within them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<NonZeroU32>,
 }
 
 impl OperatorLimits {
@@ -161,6 +172,7 @@ impl Default for OperatorLimits {
             git_sources: BTreeSet::new(),
             free_environments: set(&["ci", "dev", "development", "local", "test", "testing"]),
             free_data_classes: set(&["none", "public", "synthetic", "test"]),
+            max_attempts: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Obligations: what a verdict binds everything after it to, and how several sources of them join.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 
 use df_contract::decision::SandboxTier;
 use df_contract::{ApprovalRule, NanoUsd, NetworkMode, Obligations, Role, Tokens, Verdict};
@@ -24,6 +25,7 @@ pub struct Tightening {
     pub approval: Option<ApprovalRule>,
     pub approve_delivery: bool,
     pub gates: BTreeSet<String>,
+    pub max_attempts: Option<NonZeroU32>,
 }
 
 /// Two sources leave nothing that satisfies both.
@@ -67,6 +69,7 @@ pub(crate) fn granted(facts: &JobFacts, limits: &OperatorLimits) -> Obligations 
             .iter()
             .any(|e| !limits.free_environments.contains(e)),
         gates,
+        max_attempts: limits.max_attempts,
     }
 }
 
@@ -111,6 +114,7 @@ pub fn tighten(base: Obligations, more: &Tightening) -> Result<Obligations, Conf
         approval,
         approve_delivery: base.approve_delivery || more.approve_delivery,
         gates: &base.gates | &more.gates,
+        max_attempts: least(base.max_attempts, more.max_attempts),
     })
 }
 

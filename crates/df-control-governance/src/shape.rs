@@ -20,11 +20,12 @@ pub(crate) fn input_shape() -> Value {
             },
             "stack": any, "delivery": any, "protected_paths": any,
             "acceptance_checks": any, "hidden_checks": any, "plan_supplied": any, "model": any,
+            "retries": any,
         },
         "limits": {
             "money_nano_usd": any, "tokens": any, "wall_ms": any, "min_tier": any, "models": any,
             "dependencies": any, "protected_paths": any, "delivery": any, "git_sources": any,
-            "free_environments": any, "free_data_classes": any,
+            "free_environments": any, "free_data_classes": any, "max_attempts": any,
         },
     })
 }
@@ -56,12 +57,14 @@ mod tests {
             "title": "t", "description": "d", "model": "m",
             "source": {"kind": "git", "url": "https://example.org/x"},
             "budget": {"money_nano_usd": 1, "tokens": 1, "wall_ms": 1},
+            "retries": {"stalled": {"attempts": 1}},
         }))
         .unwrap();
         let facts = job_facts(&spec, &SourceFacts::default(), &"acme".parse().unwrap(), "alice").unwrap();
         let limits = OperatorLimits {
             money_nano_usd: Some(df_contract::NanoUsd(1)),
             models: Some([String::from("m")].into()),
+            max_attempts: std::num::NonZeroU32::new(1),
             ..OperatorLimits::default()
         };
         let mut shape = input_shape();

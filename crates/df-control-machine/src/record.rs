@@ -14,7 +14,7 @@ use df_contract::{
 use serde::{Deserialize, Serialize};
 
 use crate::job::JobStatus;
-use crate::retry::MAX_REPLANS;
+use crate::retry::{self, MAX_REPLANS, RetryRule};
 use crate::task::is_ended;
 use crate::tasks::Tasks;
 
@@ -286,6 +286,12 @@ impl JobRecord {
         let decided = self.decision.as_ref().map(|d| &d.obligations);
         let decided = decided.map(|o| Caps { tokens: o.tokens, money_nano_usd: o.money_nano_usd });
         self.raised.or(decided)
+    }
+
+    /// How often and after how long work of this job is tried again that failed of `kind`.
+    pub fn retry_rule(&self, kind: FailureKind) -> RetryRule {
+        let granted = self.decision.as_ref().and_then(|d| d.obligations.max_attempts);
+        retry::rule_for(&self.spec, granted, kind)
     }
 
     /// What becomes of the job when `task` fails for good: as the plan says for it, or as the job says. What is not of

@@ -1,6 +1,7 @@
 //! How often, and after how long, work that failed is tried again.
 
 use std::fmt::Write as _;
+use std::num::NonZeroU32;
 
 use df_contract::job::{MAX_BACKOFF, MAX_RETRY_ATTEMPTS};
 use df_contract::{DurationMs, FailureKind, JobSpec, Timestamp};
@@ -74,8 +75,14 @@ pub const fn rule(kind: FailureKind) -> RetryRule {
     RetryRule { attempts, base: DurationMs(base), budget_percent }
 }
 
-/// The rule for `kind` in a job: as the job says, within what may be said.
-pub fn rule_for(spec: &JobSpec, kind: FailureKind) -> RetryRule {
+/// The rule for `kind` in a job: as the job says within what may be said, and never more attempts than the decision
+/// grants.
+pub fn rule_for(spec: &JobSpec, granted: Option<NonZeroU32>, kind: FailureKind) -> RetryRule {
+    let wished = wished(spec, kind);
+    RetryRule { attempts: granted.map_or(wished.attempts, |most| wished.attempts.min(most.get())), ..wished }
+}
+
+fn wished(spec: &JobSpec, kind: FailureKind) -> RetryRule {
     let rule = rule(kind);
     let Some(asked) = spec.retries.get(&kind) else { return rule };
     let most = if kind.is_final() { 1 } else { MAX_RETRY_ATTEMPTS };
@@ -207,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_job_changes_rules_within_bounds_and_never_those_of_a_breach() {
-        let of = |kind, attempts, wait| rule_for(&spec(kind, attempts, wait), kind);
+        let of = |kind, attempts, wait| rule_for(&spec(kind, attempts, wait), None, kind);
         assert_eq!(of(FailureKind::AgentCrash, 7, 5).attempts, 7);
         assert_eq!(of(FailureKind::AgentCrash, 7, 5).base, DurationMs(5));
         assert_eq!(of(FailureKind::AgentCrash, 0, u64::MAX).attempts, 1);
@@ -217,9 +224,22 @@ mod tests {
             assert_eq!((rule(kind).attempts, of(kind, 9, 1).attempts), (1, 1), "{kind:?}");
         }
         assert_eq!(
-            rule_for(&spec(FailureKind::Stalled, 9, 1), FailureKind::AgentCrash),
+            rule_for(&spec(FailureKind::Stalled, 9, 1), None, FailureKind::AgentCrash),
             rule(FailureKind::AgentCrash)
         );
+    }
+
+    #[test]
+    fn what_is_granted_bounds_both_what_a_job_asks_for_and_the_rules() {
+        let asking = spec(FailureKind::AgentCrash, 9, 5);
+        for granted in 1..30 {
+            let most = NonZeroU32::new(granted);
+            for kind in FailureKind::ALL.iter().copied() {
+                let (free, bound) = (rule_for(&asking, None, kind), rule_for(&asking, most, kind));
+                assert_eq!(bound.attempts, free.attempts.min(granted), "{kind:?}");
+                assert_eq!((bound.base, bound.budget_percent), (free.base, free.budget_percent), "{kind:?}");
+            }
+        }
     }
 
     #[test]

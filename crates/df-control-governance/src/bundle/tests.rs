@@ -267,3 +267,49 @@ proptest! {
         let _ = load(&text);
     }
 }
+
+fn persistent() -> JobFacts {
+    let spec: JobSpec =
+        serde_json::from_value(serde_json::json!({"title": "t", "description": "d", "budget": {"tokens": 9},
+        "retries": {"check_failure": {"attempts": 7, "backoff_ms": 5}, "stalled": {"attempts": 2}}}))
+        .unwrap();
+    job_facts(&spec, &SourceFacts::default(), &"acme".parse().unwrap(), "alice").unwrap()
+}
+
+#[test]
+fn a_pack_may_refuse_or_escalate_the_attempts_a_job_asks_for() {
+    for (output, verdict) in [("deny", Verdict::Rejected), ("needs_approval", Verdict::NeedsApproval)] {
+        let bundle = load(&format!(
+            r#"{output} contains {{"rule": "own.attempts", "message": "too many attempts", "evidence": kind}} if {{
+                some kind, asked in input.job.retries
+                asked.attempts > 5
+            }}"#
+        ))
+        .unwrap();
+        let decision = decide(&persistent(), &bundle, &OperatorLimits::default()).unwrap();
+        let found: Vec<_> = decision.reasons.iter().map(|r| (r.rule.as_str(), r.evidence.as_str())).collect();
+        assert_eq!((decision.verdict, found), (verdict, vec![("own.attempts", "check_failure")]));
+        let other = decide(&facts(), &bundle, &OperatorLimits::default()).unwrap();
+        assert_eq!((other.verdict, other.reasons), (Verdict::Approved, vec![]), "which asks for none");
+    }
+}
+
+#[test]
+fn the_lowest_bound_on_attempts_is_the_one_decided() {
+    let bound = |policy: &str, limit: u32| {
+        let limits =
+            OperatorLimits { max_attempts: std::num::NonZeroU32::new(limit), ..OperatorLimits::default() };
+        let decision = decide(&persistent(), &load(policy).unwrap(), &limits).unwrap();
+        (decision.verdict, decision.obligations.max_attempts.map(std::num::NonZeroU32::get))
+    };
+    let three = r#"obligations := {"max_attempts": 3}"#;
+    assert_eq!(bound(three, 0), (Verdict::Approved, Some(3)), "no limit of the operator's");
+    assert_eq!(bound(three, 2), (Verdict::Approved, Some(2)));
+    assert_eq!(bound(three, 4), (Verdict::Approved, Some(3)));
+    assert_eq!(bound("obligations := {}", 0), (Verdict::Approved, None));
+    assert_eq!(
+        bound(r#"obligations := {"max_attempts": 0}"#, 4).0,
+        Verdict::Rejected,
+        "nothing could be tried"
+    );
+}

@@ -8,7 +8,11 @@ fn base() -> Obligations {
     let spec: JobSpec =
         serde_json::from_value(serde_json::json!({"title": "t", "description": "d"})).unwrap();
     let facts = job_facts(&spec, &SourceFacts::default(), &"acme".parse().unwrap(), "alice").unwrap();
-    let limits = OperatorLimits { models: Some(set(&["a", "b", "c"])), ..OperatorLimits::default() };
+    let limits = OperatorLimits {
+        models: Some(set(&["a", "b", "c"])),
+        max_attempts: NonZeroU32::new(5),
+        ..OperatorLimits::default()
+    };
     let mut all = granted(&facts, &limits);
     all.dependencies = set(&["a", "b", "c"]);
     all
@@ -27,9 +31,18 @@ fn tightening() -> impl Strategy<Value = Tightening> {
         (1..4_u32, proptest::sample::subsequence(vec![Role::Approver, Role::Admin, Role::Operator], 0..=3))
             .prop_map(|(count, roles)| ApprovalRule { count, roles: roles.into_iter().collect() });
     let lists = (proptest::option::of(words()), proptest::option::of(words()), words(), words());
-    let caps = (proptest::option::of(0..9_u64), proptest::option::of(0..30_000_000_u64));
+    let caps = (
+        proptest::option::of(0..9_u64),
+        proptest::option::of(0..30_000_000_u64),
+        proptest::option::of(1..9_u32),
+    );
     (lists, caps, proptest::option::of(rule), any::<bool>()).prop_map(
-        |((dependencies, models, protected_paths, gates), (money, tokens), approval, approve_delivery)| {
+        |(
+            (dependencies, models, protected_paths, gates),
+            (money, tokens, attempts),
+            approval,
+            approve_delivery,
+        )| {
             Tightening {
                 min_tier: None,
                 dependencies,
@@ -40,6 +53,7 @@ fn tightening() -> impl Strategy<Value = Tightening> {
                 approval,
                 approve_delivery,
                 gates,
+                max_attempts: attempts.and_then(NonZeroU32::new),
             }
         },
     )
@@ -52,8 +66,14 @@ fn no_wider(a: &Obligations, b: &Obligations) -> bool {
         (Some(_), None) => false,
         (None, Some(_) | None) => true,
     };
+    let attempts = match (a.max_attempts, b.max_attempts) {
+        (Some(a), Some(b)) => b <= a,
+        (Some(_), None) => false,
+        (None, Some(_) | None) => true,
+    };
     let (ra, rb) = (a.approval.as_ref().unwrap(), b.approval.as_ref().unwrap());
     money
+        && attempts
         && b.tokens <= a.tokens
         && b.min_tier >= a.min_tier
         && b.dependencies.is_subset(&a.dependencies)

@@ -90,6 +90,7 @@ fn decision() -> Decision {
         approval: None,
         approve_delivery: false,
         gates: BTreeSet::new(),
+        max_attempts: None,
     };
     let digest = Digest::zero();
     let (facts, policy, limits) = (digest.clone(), digest.clone(), digest);

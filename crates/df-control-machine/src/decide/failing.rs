@@ -15,7 +15,7 @@ use crate::task::TaskEvent;
 
 /// A lease that was lost is nobody's failure, but a task that loses every worker that takes it must end.
 pub(super) fn lost(draft: &mut Draft, slug: &TaskSlug, detail: &str) -> Result<(), Rejection> {
-    let most = retry::rule_for(&draft.record.spec, FailureKind::LeaseExpired).attempts;
+    let most = draft.record.retry_rule(FailureKind::LeaseExpired).attempts;
     let task = draft.record.tasks.get_mut(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
     task.lost_leases += 1;
     if task.lost_leases >= most {
@@ -62,7 +62,7 @@ pub(super) fn failed(
         (Some(_) | None, _) => {}
     }
     let failures = note_failure(draft, slug, kind, detail)?;
-    let rule = retry::rule_for(&draft.record.spec, kind);
+    let rule = draft.record.retry_rule(kind);
     if failures >= rule.attempts {
         return give_up(draft, slug, kind, detail);
     }
@@ -112,7 +112,7 @@ fn resolve(draft: &mut Draft, merge: &TaskSlug, of: &TaskSlug, detail: &str) -> 
     let (wave, rank) = (waiting.wave, waiting.rank + 1);
     let plan_task = waiting.plan_task.clone().ok_or_else(|| Rejection::TaskUnknown(of.clone()))?;
     let failures = note_failure(draft, &plan_task.slug, kind, detail)?;
-    if failures >= retry::rule_for(&draft.record.spec, kind).attempts {
+    if failures >= draft.record.retry_rule(kind).attempts {
         return give_up(draft, merge, kind, detail);
     }
     let change = draft.task_ref(of)?;
@@ -175,7 +175,7 @@ fn redo_change(
     detail: &str,
 ) -> Result<(), Rejection> {
     let failures = note_failure(draft, of, kind, detail)?;
-    let rule = retry::rule_for(&draft.record.spec, kind);
+    let rule = draft.record.retry_rule(kind);
     if failures >= rule.attempts {
         return give_up(draft, merge, kind, detail);
     }

@@ -45,6 +45,7 @@ fn decision(verdict: Verdict) -> Decision {
             approval: Some(rule()),
             approve_delivery: false,
             gates: BTreeSet::new(),
+            max_attempts: None,
         },
         facts: Digest::zero(),
         policy: Digest::zero(),

@@ -233,10 +233,21 @@ impl Referee {
 fn tried_within_bounds(record: &JobRecord, task: &df_control_machine::TaskRecord) {
     for kind in FailureKind::ALL {
         let failures = task.failures.iter().filter(|f| f.kind == *kind).count();
-        let most = retry::rule_for(&record.spec, *kind).attempts as usize;
+        let most = record.retry_rule(*kind).attempts as usize;
         assert!(failures <= most, "{} failed {failures} times of {kind:?}, at most {most}", task.slug);
     }
     assert!(task.lost_leases <= retry::MAX_LOST_LEASES + 1, "{}", task.slug);
+    if let Some(granted) = record.decision.as_ref().and_then(|d| d.obligations.max_attempts) {
+        assert!(task.lost_leases <= granted.get(), "{} lost {} leases", task.slug, task.lost_leases);
+        for kind in FailureKind::ALL {
+            let failures = task.failures.iter().filter(|f| f.kind == *kind).count();
+            assert!(
+                failures <= granted.get() as usize,
+                "{} had {granted} attempts after {kind:?}",
+                task.slug
+            );
+        }
+    }
 }
 
 fn head_moves_by_merges_alone(before: Option<&JobRecord>, command: &Command, after: &JobRecord) {

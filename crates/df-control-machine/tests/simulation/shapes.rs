@@ -1,6 +1,7 @@
 //! Random jobs, plans, decisions and products.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 use df_contract::agent::{Runtime, SandboxNeeds};
 use df_contract::decision::{ApprovalRule, Decision, NetworkMode, Obligations, SandboxTier, Verdict};
@@ -140,6 +141,7 @@ pub(crate) fn decision(rng: &mut Rng, verdict: Verdict) -> Decision {
             approval: Some(rule(rng)),
             approve_delivery: rng.chance(20),
             gates: BTreeSet::new(),
+            max_attempts: rng.one_of(&[1, 2, 4]).filter(|_| rng.chance(15)).and_then(NonZeroU32::new),
         },
         facts: Digest::zero(),
         policy: Digest::zero(),

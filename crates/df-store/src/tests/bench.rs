@@ -58,6 +58,7 @@ pub(crate) fn decision(verdict: Verdict) -> Decision {
         approval: Some(rule()),
         approve_delivery: false,
         gates: BTreeSet::new(),
+        max_attempts: None,
     };
     Decision {
         verdict,
