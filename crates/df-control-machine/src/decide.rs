@@ -288,9 +288,7 @@ impl Draft {
             task.session = None;
             task.deadline = None;
         }
-        if task::is_ended(to) {
-            task.ended_at = Some(at);
-        }
+        task.ended_at = task::is_ended(to).then_some(at);
         if matches!(event, TaskEvent::Unblocked | TaskEvent::Reopened) {
             task.base.clone_from(&self.record.head);
         }

@@ -127,4 +127,7 @@ fn leases(task: &TaskRecord, found: &mut Vec<String>) {
     if (task.state == TaskState::Leased) != task.session.is_some() {
         found.push(format!("task {} is {} with session {:?}", task.slug, task.state, task.session));
     }
+    if is_ended(task.state) != task.ended_at.is_some() {
+        found.push(format!("task {} is {} and ended at {:?}", task.slug, task.state, task.ended_at));
+    }
 }

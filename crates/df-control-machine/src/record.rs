@@ -384,6 +384,11 @@ impl JobRecord {
 }
 
 impl TaskRecord {
+    /// Whether it is what the output gate asked for, or its merge, or the resolution of a conflict of that.
+    pub(crate) fn is_rework(&self) -> bool {
+        self.plan_task.as_ref().is_some_and(|p| !p.slug.is_plain())
+    }
+
     /// A new task that waits for `depends_on`, or is ready when there is nothing to wait for.
     pub fn new(
         slug: TaskSlug,

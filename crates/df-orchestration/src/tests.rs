@@ -247,10 +247,10 @@ async fn a_refused_effect_holds_up_no_other() {
         let job = planning(&orchestrator).await.job;
         orchestrator.cancel(&alice(), job, "done".to_owned()).await.unwrap();
     }
-    assert_eq!(orchestrator.store().outbox_due(9).await.unwrap().len(), 2);
+    assert_eq!(orchestrator.store().outbox_due(0, 9).await.unwrap().len(), 2);
     orchestrator.dispatch_outbox().await;
     assert_eq!(served.load(Ordering::SeqCst), 2);
-    assert_eq!(orchestrator.store().outbox_due(9).await.unwrap().len(), 1, "the refused one is kept");
+    assert_eq!(orchestrator.store().outbox_due(0, 9).await.unwrap().len(), 1, "the refused one is kept");
 }
 
 /// A proxy whose first pages of usage hold nothing but attempts that cost nothing.

@@ -264,8 +264,9 @@ impl Rows for Memory {
         Ok(())
     }
 
-    fn outbox_due(&self, limit: u32) -> Kept<Vec<OutboxRow>> {
-        Ok(self.outbox.values().take(page(limit)).cloned().collect())
+    fn outbox_due(&self, after: u64, limit: u32) -> Kept<Vec<OutboxRow>> {
+        let due = self.outbox.values().filter(|row| row.id > after);
+        Ok(due.take(page(limit)).cloned().collect())
     }
 
     fn outbox_done(&mut self, id: u64, _at: Timestamp) -> Kept<()> {

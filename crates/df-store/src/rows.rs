@@ -33,7 +33,7 @@ pub(crate) trait Rows: crate::upkeep::Upkeep + crate::queue::Queues + AgentRows 
     fn events(&self, job: JobId, after: u64, limit: u32) -> Kept<Vec<JobEventView>>;
 
     fn outbox_insert(&mut self, job: JobId, effect: &Effect, at: Timestamp) -> Kept<()>;
-    fn outbox_due(&self, limit: u32) -> Kept<Vec<OutboxRow>>;
+    fn outbox_due(&self, after: u64, limit: u32) -> Kept<Vec<OutboxRow>>;
     fn outbox_done(&mut self, id: u64, at: Timestamp) -> Kept<()>;
 
     fn lease(&self, job: JobId, slug: &TaskSlug) -> Kept<Option<LeaseRow>>;

@@ -255,9 +255,9 @@ impl Store {
 
 /// Outbox, keys, and small facts.
 impl Store {
-    /// Effects still to be done, oldest first.
-    pub async fn outbox_due(&self, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
-        self.read(move |rows| rows.outbox_due(limit)).await
+    /// Effects still to be done after the one with that id, oldest first; 0 = from the beginning.
+    pub async fn outbox_due(&self, after: u64, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+        self.read(move |rows| rows.outbox_due(after, limit)).await
     }
 
     pub async fn outbox_done(&self, id: u64, now: Timestamp) -> Result<(), StoreError> {

@@ -10,12 +10,12 @@ use df_contract::{Digest, JobSpec, JobState, LeaseKind, Role, TaskState, TenantI
 use super::{AuditBody, Decided, Draft, planning, steering, tasks};
 use crate::command::{Command, Rejection, Seen};
 use crate::job::JobEvent;
-use crate::record::{Approval, ApprovalSubject, Integration, JobRecord};
+use crate::record::{Approval, ApprovalSubject, Integration, JobRecord, TaskRecord};
 use crate::task::TaskEvent;
 use crate::tasks::Tasks;
 
 /// How often the output gate may send a job back to work.
-pub(crate) const MAX_REWORKS: u32 = 2;
+pub(crate) const MAX_REWORKS: usize = 2;
 
 /// Why tasks that were open when a job was rejected are.
 const REJECTED: &str = "the job was rejected";
@@ -262,11 +262,19 @@ pub(super) fn judge_output(
     }
 }
 
+/// How often the gate sent the job back. What a rollback dropped was asked for in vain, and counts for nothing.
+fn reworks_kept(record: &JobRecord) -> usize {
+    let kept = |t: &&TaskRecord| {
+        t.kind == LeaseKind::Agent && t.is_rework() && t.conflict.is_none() && t.state != TaskState::Cancelled
+    };
+    record.tasks.values().filter(kept).count()
+}
+
 fn rework(draft: &mut Draft, gates: &[GateView]) -> Result<(), Rejection> {
     let found: Vec<String> =
         gates.iter().filter(|g| !g.passed).map(|g| format!("{}: {}", g.gate, g.message)).collect();
     let found = found.join("\n");
-    let Some(plan) = draft.record.plan.clone().filter(|_| draft.record.reworks < MAX_REWORKS) else {
+    let Some(plan) = draft.record.plan.clone().filter(|_| reworks_kept(&draft.record) < MAX_REWORKS) else {
         return fail(draft, &format!("the output gate refused the result:\n{found}"));
     };
     draft.record.reworks += 1;

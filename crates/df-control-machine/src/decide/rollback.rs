@@ -63,7 +63,7 @@ fn affected(record: &JobRecord, undone: &BTreeSet<TaskSlug>) -> (BTreeSet<TaskSl
     let begun = |t: &TaskRecord| match t.state {
         TaskState::Ready | TaskState::Leased | TaskState::Succeeded => true,
         // What the gate asked for after this point is asked for again when it is still so.
-        TaskState::Pending => t.merges.is_some() || is_rework(t),
+        TaskState::Pending => t.merges.is_some() || t.is_rework(),
         TaskState::Failed | TaskState::Cancelled | TaskState::Skipped => false,
     };
     let slugs = |found: &mut dyn Iterator<Item = &TaskRecord>| found.map(|t| t.slug.clone()).collect();
@@ -77,23 +77,19 @@ fn affected(record: &JobRecord, undone: &BTreeSet<TaskSlug>) -> (BTreeSet<TaskSl
     (work, merges)
 }
 
-fn is_rework(task: &TaskRecord) -> bool {
-    task.plan_task.as_ref().is_some_and(|p| !p.slug.is_plain())
-}
-
 fn start_over(draft: &mut Draft, slug: &TaskSlug) -> Result<(), Rejection> {
     if draft.task_ref(slug)?.state != TaskState::Pending {
         draft.task(slug, TaskEvent::RolledBack, CAUSE)?;
     }
     let task = draft.record.tasks.get_mut(slug).ok_or_else(|| Rejection::TaskUnknown(slug.clone()))?;
-    let dropped = is_rework(task) || task.conflict.is_some();
+    let dropped = task.is_rework() || task.conflict.is_some();
     task.output = TaskOutput::default();
     task.undone += 1;
     task.spent_before = task.spend.tokens();
     task.failures.clear();
     (task.lost_leases, task.handed_back) = (0, 0);
     task.not_before = Timestamp(0);
-    (task.base, task.ended_at, task.merge_number) = (None, None, None);
+    (task.base, task.merge_number) = (None, None);
     if dropped {
         draft.task(slug, TaskEvent::Cancelled, CAUSE)?;
         draft.say_again(slug);

@@ -26,7 +26,11 @@ fn clipped(text: &str) -> String {
 }
 
 fn clipped_checks(checks: &[CheckResult]) -> Vec<CheckResult> {
-    let clip = |c: &CheckResult| CheckResult { output_tail: clipped(&c.output_tail), ..c.clone() };
+    let clip = |c: &CheckResult| CheckResult {
+        id: clipped(&c.id),
+        output_tail: clipped(&c.output_tail),
+        ..c.clone()
+    };
     checks.iter().take(MAX_REPORTED).map(clip).collect()
 }
 
@@ -72,7 +76,6 @@ pub(super) fn claim(
         task.leased_at = Some(at);
         task.deadline = Some(deadline);
         task.started_at.get_or_insert(at);
-        task.ended_at = None;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The job branch back at an earlier point.
 
 use df_contract::api::Spend;
-use df_contract::{ErrorCode, FailureKind, JobState, TaskState, Tokens};
+use df_contract::{ErrorCode, FailureKind, JobState, TaskState, Tokens, Verdict};
 use df_control_machine::{CommandBody, Effect};
 
 use crate::driver::{Driver, plan, plan_of, slug, task};
@@ -139,6 +139,31 @@ fn a_task_that_was_undone_has_its_share_anew_and_the_job_has_not() {
     let cause = job.record().root_cause.clone().unwrap().detail;
     assert!(cause.contains("280 of the task's 300 tokens"), "{cause}");
     assert_eq!(job.record().spend.tokens(), Tokens(570), "the job's cap counts all of it");
+}
+
+#[test]
+fn what_the_gate_asked_for_in_vain_does_not_count_against_the_job() {
+    let mut job = Driver::in_progress(spec(), plan_of(vec![task("a", &[], None)]));
+    let refused = |job: &mut Driver| {
+        while job.record().state != JobState::Validating || job.record().gate_facts.is_none() {
+            if !job.step(&mut || Verdict::Approved).unwrap() {
+                let ready = job.ready().remove(0);
+                job.succeed(ready.as_str());
+            }
+        }
+        job.step(&mut || Verdict::Rejected).unwrap();
+    };
+    for _ in 0..3 {
+        refused(&mut job);
+        assert_eq!(job.record().state, JobState::InProgress, "{:?}", job.record().cause);
+        back(&mut job, None).unwrap();
+    }
+    for _ in 0..2 {
+        refused(&mut job);
+        assert_eq!(job.record().state, JobState::InProgress, "{:?}", job.record().cause);
+    }
+    refused(&mut job);
+    assert_eq!(job.record().state, JobState::Failed, "twice is as often as the gate sends work back");
 }
 
 #[test]

@@ -3,12 +3,14 @@
 use df_contract::api::Revocation;
 use df_contract::{DurationMs, Timestamp};
 use df_control_machine::Effect;
+use df_store::OutboxRow;
 
 use crate::proxy::ProxyError;
 use crate::{OrchestrationError, Orchestrator};
 
-/// Most effects carried out in one round.
-const BATCH: u32 = 256;
+/// Effects read at once (tests see the next page without 256 of them), and pages of one round.
+const BATCH: u32 = if cfg!(test) { 1 } else { 256 };
+const MAX_PAGES: usize = 64;
 /// Effects that were done are kept this long, for whoever looks into what happened.
 const KEEP_DONE: DurationMs = DurationMs::from_secs(7 * 24 * 3_600);
 /// Breakers of a worker that has not been there for so long are forgotten.
@@ -25,8 +27,19 @@ impl Orchestrator {
     }
 
     pub(super) async fn outbox(&self) -> Result<u64, OrchestrationError> {
+        let (mut did, mut after) = (0, 0);
+        for _ in 0..MAX_PAGES {
+            let page = self.inner.store.outbox_due(after, BATCH).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            did += self.carry_out(page).await?;
+        }
+        Ok(did)
+    }
+
+    async fn carry_out(&self, page: Vec<OutboxRow>) -> Result<u64, OrchestrationError> {
         let mut did = 0;
-        for row in self.inner.store.outbox_due(BATCH).await? {
+        for row in page {
             let Effect::RevokeGrants { slug, epoch } = row.effect;
             let done = self.inner.proxy.revoke(&Revocation { job: row.job, task: slug, epoch }).await;
             match done {

@@ -250,7 +250,7 @@ async fn disabling_an_agent_ends_what_it_runs_and_nothing_else() {
     let audit = orchestrator.store().audit(job_of).await.unwrap();
     let told = |what: &str| audit.iter().any(|record| record.body.to_string().contains(what));
     assert!(told("the agent that worked on it was disabled"), "the record says why");
-    let effects = orchestrator.store().outbox_due(64).await.unwrap();
+    let effects = orchestrator.store().outbox_due(0, 64).await.unwrap();
     let revokes = |effect: &Effect| matches!(effect, Effect::RevokeGrants { slug, epoch } if *slug == lease.slug && *epoch >= lease.epoch);
     let revoked = effects.iter().any(|row| row.job == job_of && revokes(&row.effect));
     assert!(revoked, "its grant is withdrawn: {effects:?}");

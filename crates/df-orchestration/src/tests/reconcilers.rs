@@ -202,7 +202,7 @@ impl World {
                 writeln!(text, "  {} {:?} {}", record.version, record.slug, record.body["kind"]).unwrap();
             }
         }
-        let due: Vec<_> = store.outbox_due(99).await.unwrap().into_iter().map(|row| row.id).collect();
+        let due: Vec<_> = store.outbox_due(0, 99).await.unwrap().into_iter().map(|row| row.id).collect();
         let done: i64 =
             self.database().query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).unwrap();
         let mut blobs = Vec::new();

@@ -219,9 +219,9 @@ impl Rows for Sqlite {
         .map(drop)
     }
 
-    fn outbox_due(&self, limit: u32) -> Kept<Vec<OutboxRow>> {
-        let sql = "SELECT id, job, effect, created_at FROM outbox WHERE done_at IS NULL ORDER BY id LIMIT ?1";
-        self.many("reading the outbox", sql, [limit.min(MAX_PAGE)], |row| {
+    fn outbox_due(&self, after: u64, limit: u32) -> Kept<Vec<OutboxRow>> {
+        let sql = "SELECT id, job, effect, created_at FROM outbox WHERE done_at IS NULL AND id > ?1 ORDER BY id LIMIT ?2";
+        self.many("reading the outbox", sql, params![int(after), limit.min(MAX_PAGE)], |row| {
             let (id, created_at) = (unsigned(row, 0)?, instant(row, 3)?);
             Ok(OutboxRow { id, job: parsed(row, 1)?, effect: from_json(row, 2)?, created_at })
         })

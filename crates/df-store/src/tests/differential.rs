@@ -238,7 +238,7 @@ impl Life {
                 }
             }
             _ => {
-                let due = self.bench.store.outbox_due(3).await.unwrap();
+                let due = self.bench.store.outbox_due(0, 3).await.unwrap();
                 for row in &due {
                     self.bench.store.outbox_done(row.id, self.bench.now).await.unwrap();
                 }
@@ -261,7 +261,7 @@ impl Life {
         self.told.push(format!("{:?}", store.jobs_active().await.unwrap()));
         self.told.push(format!("{:?}", store.job_count_by_state().await.unwrap()));
         self.told.push(format!("{:?}", store.session_list().await.unwrap()));
-        self.told.push(format!("{:?}", store.outbox_due(MAX_PAGE).await.unwrap()));
+        self.told.push(format!("{:?}", store.outbox_due(0, MAX_PAGE).await.unwrap()));
     }
 }
 

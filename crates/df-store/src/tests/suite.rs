@@ -567,19 +567,20 @@ pub(crate) async fn every_version_has_audit_records_that_verify(mut bench: Bench
 
 pub(crate) async fn effects_wait_in_the_outbox(mut bench: Bench) {
     let job = bench.in_progress().await;
-    for row in bench.store.outbox_due(100).await.unwrap() {
+    for row in bench.store.outbox_due(0, 100).await.unwrap() {
         bench.store.outbox_done(row.id, bench.now).await.unwrap();
     }
     let session = bench.session(TRUSTED, 8).await;
     let held = bench.claim(session, 1).await.remove(0);
     bench.send(job, "bob", CommandBody::Cancel { cause: "c".into() }).await.unwrap();
-    let due = bench.store.outbox_due(100).await.unwrap();
+    let due = bench.store.outbox_due(0, 100).await.unwrap();
     assert_eq!(due.len(), 1);
     assert_eq!(due[0].job, job);
+    assert_eq!(bench.store.outbox_due(due[0].id, 100).await.unwrap(), vec![]);
     assert_eq!(due[0].effect, Effect::RevokeGrants { slug: held.slug, epoch: held.epoch });
     bench.store.outbox_done(due[0].id, bench.now).await.unwrap();
     bench.store.outbox_done(due[0].id, bench.now).await.unwrap();
-    assert_eq!(bench.store.outbox_due(100).await.unwrap(), vec![]);
+    assert_eq!(bench.store.outbox_due(0, 100).await.unwrap(), vec![]);
 }
 
 pub(crate) async fn spend_moves_the_cursor_with_it(mut bench: Bench) {
@@ -682,7 +683,7 @@ pub(crate) async fn everything_survives_reopening(mut bench: Bench) {
         bench.record(job).await,
         bench.store.audit(job).await.unwrap(),
         bench.store.events(job, 0, 100).await.unwrap(),
-        bench.store.outbox_due(100).await.unwrap(),
+        bench.store.outbox_due(0, 100).await.unwrap(),
         bench.store.session_list().await.unwrap(),
     );
     bench.reopen().await;
@@ -690,7 +691,7 @@ pub(crate) async fn everything_survives_reopening(mut bench: Bench) {
         bench.record(job).await,
         bench.store.audit(job).await.unwrap(),
         bench.store.events(job, 0, 100).await.unwrap(),
-        bench.store.outbox_due(100).await.unwrap(),
+        bench.store.outbox_due(0, 100).await.unwrap(),
         bench.store.session_list().await.unwrap(),
     );
     assert_eq!(before, after);
@@ -752,10 +753,10 @@ pub(crate) async fn done_effects_are_forgotten_when_they_are_old(mut bench: Benc
     bench.advance(job, Verdict::Approved).await;
     bench.claim(session, 1).await;
     bench.send(job, "daemon", CommandBody::Cancel { cause: "c".into() }).await.unwrap();
-    let due = bench.store.outbox_due(9).await.unwrap();
+    let due = bench.store.outbox_due(0, 9).await.unwrap();
     let late = Timestamp(u64::MAX / 4);
     assert_eq!(bench.store.outbox_forget(late, 9).await.unwrap(), 0);
-    assert_eq!(bench.store.outbox_due(9).await.unwrap(), due);
+    assert_eq!(bench.store.outbox_due(0, 9).await.unwrap(), due);
     for effect in &due {
         bench.store.outbox_done(effect.id, Timestamp(7)).await.unwrap();
     }
