@@ -37,6 +37,10 @@ pub enum RegistryEvent {
         whose: Option<Whose>,
         name: AgentName,
         digest: Option<Digest>,
+        /// Whether it takes an operator to enable it again. Absent in records from when that was not told: then it does
+        /// if the actor was not the agent's registrant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by_operator: Option<bool>,
     },
     Pinned {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -230,7 +234,7 @@ impl RegistryState {
             RegistryEvent::Enabled { whose, name, digest } => {
                 self.switch(whose.as_ref(), &name, digest.as_ref(), true).ok_or_else(|| unknown(&name))?;
             }
-            RegistryEvent::Disabled { whose, name, digest } => {
+            RegistryEvent::Disabled { whose, name, digest, by_operator: _ } => {
                 self.switch(whose.as_ref(), &name, digest.as_ref(), false).ok_or_else(|| unknown(&name))?;
             }
             RegistryEvent::Pinned { whose, tenant, name, digest, replaces } => {
@@ -359,7 +363,12 @@ mod tests {
         let log = log(vec![
             registered("docs-writer", "1"),
             registered("docs-writer", "2"),
-            RegistryEvent::Disabled { whose: None, name: name.clone(), digest: Some(one.clone()) },
+            RegistryEvent::Disabled {
+                whose: None,
+                name: name.clone(),
+                digest: Some(one.clone()),
+                by_operator: None,
+            },
             RegistryEvent::Pinned {
                 whose: Some(Whose::Everybody),
                 tenant: tenant.clone(),
@@ -403,7 +412,8 @@ mod tests {
         let of = |tenant: &str| Some(Whose::Tenant(tenant.parse().unwrap()));
         let name: AgentName = "a".parse().unwrap();
         let both = [counted(Some("acme"), "a", "1", 1), counted(Some("other"), "a", "2", 1)];
-        let off = RegistryEvent::Disabled { whose: of("other"), name: name.clone(), digest: None };
+        let (whose, of_name) = (of("other"), name.clone());
+        let off = RegistryEvent::Disabled { whose, name: of_name, digest: None, by_operator: Some(false) };
         let state = verify_registry(&log([&both[..], &[off]].concat())).unwrap();
         let enabled = |agent: &str| state.agents[agent].versions[0].enabled;
         assert_eq!((enabled("acme/a"), enabled("other/a")), (true, false));

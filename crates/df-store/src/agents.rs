@@ -2,6 +2,7 @@
 //! that is done to it is a record in a hash chain of its own.
 
 mod handle;
+mod hold;
 mod log;
 mod rules;
 mod tables;
@@ -65,6 +66,10 @@ pub struct RegistryActor {
 pub enum RegistryRefusal {
     #[error("the name `{0}` is somebody else's; choose another")]
     Taken(AgentName),
+    #[error(
+        "an operator has disabled `{0}`: until it is enabled, operators and admins alone enable its versions"
+    )]
+    Held(AgentName),
     #[error("there is no agent `{0}`")]
     Unknown(AgentName),
     #[error("the agent `{name}` has no version {digest}")]
@@ -90,6 +95,7 @@ impl RegistryRefusal {
     pub const fn code(&self) -> ErrorCode {
         match self {
             RegistryRefusal::Taken(_) => ErrorCode::AgentTaken,
+            RegistryRefusal::Held(_) => ErrorCode::Forbidden,
             RegistryRefusal::Unknown(_)
             | RegistryRefusal::VersionUnknown { .. }
             | RegistryRefusal::NotPinned(_) => ErrorCode::AgentUnknown,

@@ -74,6 +74,57 @@ async fn what_is_registered_is_listed_shown_switched_and_pinned() {
     assert_eq!(told, ["registered", "registered", "pinned", "disabled", "enabled", "unpinned"]);
 }
 
+/// What an operator has disabled stays so, whatever the agent's registrant does, until an operator enables it.
+#[tokio::test]
+async fn an_operators_disable_holds_against_the_registrant() {
+    let world = World::start().await;
+    let alice = world.key("alice", &[Role::Submitter]).await;
+    // Of another tenant and of the registrant's name: it is the right that counts.
+    let op = world.key_in("ops", "alice", &[Role::Operator]).await;
+    let (on, off) = ("/v1/agents/writer/enable", "/v1/agents/writer/disable");
+    let all = json!({});
+    let one: AgentRegistered = register(&alice, "writer", "acme", 1).await.ok();
+    let state = async || {
+        let view: AgentView = alice.get("/v1/agents/writer").await.ok();
+        let log: Value = world.admin.get("/v1/agents/writer/log").await.ok();
+        (view.versions.iter().map(|version| version.enabled).collect::<Vec<_>>(), log)
+    };
+    let mut job = plain();
+    job["plan"] = json!({"summary": "s", "tasks": [{"slug": "a", "role": "backend", "title": "t",
+        "instructions": "i", "paths": ["a"], "agent": "writer"}]});
+    let submitted = async || alice.post("/v1/jobs", &job).await;
+
+    // The operator's counts also where the registrant had disabled it before.
+    alice.post(off, &all).await.done();
+    op.post(&format!("{off}?tenant=acme"), &all).await.done();
+    let before = state().await;
+    for body in [&all, &json!({"digest": one.agent.digest})] {
+        let told = alice.post(on, body).await.refused("forbidden");
+        assert_eq!(told.code.http_status(), 403);
+    }
+    alice.post(off, &all).await.done();
+    assert_eq!(state().await, before, "nothing was changed");
+    assert_eq!(before.0, [false]);
+
+    let mut better = manifest("writer");
+    better["prompt"] = json!("Work better.");
+    let two: AgentRegistered = alice.post("/v1/agents", &numbered(&better, Some("acme"), 1, 2)).await.ok();
+    assert!(!two.agent.enabled && two.notes.iter().any(|note| note.contains("disabled")), "{:?}", two.notes);
+    let second = json!({"digest": two.agent.digest});
+    alice.post(on, &second).await.refused("forbidden");
+    assert_eq!(state().await.0, [false, false]);
+    assert!(submitted().await.refused("invalid_job").errors[0].contains("is disabled"));
+
+    op.post(&format!("{on}?tenant=acme"), &second).await.done();
+    assert_eq!(state().await.0, [true, false]);
+    assert_eq!(submitted().await.status, 201);
+    alice.post(on, &all).await.refused("forbidden");
+    world.admin.post(on, &all).await.done();
+    alice.post(off, &all).await.done();
+    alice.post(on, &all).await.done();
+    assert_eq!(state().await.0, [true, true], "nothing of an operator's is left");
+}
+
 #[tokio::test]
 async fn somebody_elses_name_is_not_to_be_had() {
     let world = World::start().await;

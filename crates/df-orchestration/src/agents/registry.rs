@@ -6,7 +6,7 @@ use df_contract::agent::api::{
     AgentPage, AgentRegister, AgentRegistered, AgentSummary, AgentView, PinView, VersionView,
 };
 use df_contract::agent::{AgentManifest, BUILT_IN, Runtime};
-use df_contract::{Action, AgentName, Digest, RegisteredAgent, Scope, TenantId};
+use df_contract::{Action, AgentName, Digest, RegisteredAgent, Role, Scope, TenantId};
 use df_store::{AgentRow, PinRow, RegistryActor, RegistryRefusal};
 
 use crate::users::Caller;
@@ -29,6 +29,12 @@ impl Orchestrator {
     fn registry_actor(&self, caller: &Caller) -> RegistryActor {
         let (identity, tenant) = (caller.identity.clone(), caller.tenant.clone());
         RegistryActor { identity, tenant, at: self.inner.env.now() }
+    }
+
+    /// Whether the caller manages agents that others registered.
+    fn manages_others(&self, caller: &Caller, reach: Scope) -> bool {
+        let may = |role: &Role| self.policy().authorise(*role, Action::AgentManage, reach).is_allowed();
+        caller.roles.iter().any(may)
     }
 
     /// Registers a manifest that the caller has signed.
@@ -63,10 +69,7 @@ impl Orchestrator {
         }
         agent.verify().map_err(OrchestrationError::Seal)?;
         // Who manages what others registered may also take it over.
-        let may_manage = |role: &df_contract::Role| {
-            self.policy().authorise(*role, Action::AgentManage, reach).is_allowed()
-        };
-        let takes_over = caller.roles.iter().any(may_manage);
+        let takes_over = self.manages_others(caller, reach);
         let agent = self.inner.store.agent_register(agent, actor, takes_over).await??;
         tracing::info!(
             agent = %agent.of(), number = agent.number, digest = %agent.digest, by = caller.identity, "agent registered"
@@ -155,7 +158,8 @@ impl Orchestrator {
     }
 
     /// Enables or disables one version, or every one. Once it is written no attempt begins with a disabled one, and those
-    /// that run are ended: their leases and grants are gone, and their tasks wait.
+    /// that run are ended: their leases and grants are gone, and their tasks wait. What somebody disabled who manages
+    /// others' agents is enabled by such a one alone.
     pub async fn agent_switch(
         &self,
         caller: &Caller,
@@ -164,7 +168,9 @@ impl Orchestrator {
         enabled: bool,
     ) -> Result<(), OrchestrationError> {
         let actor = self.registry_actor(caller);
-        self.inner.store.agent_switch(row.of(), digest, enabled, actor).await??;
+        let own = row.tenant.as_ref() == Some(&caller.tenant);
+        let over_others = self.manages_others(caller, if own { Scope::Tenant } else { Scope::Installation });
+        self.inner.store.agent_switch(row.of(), digest, enabled, actor, over_others).await??;
         tracing::info!(agent = %row.of(), enabled, by = caller.identity, "agent switched");
         if !enabled && let Err(error) = self.reap().await {
             // It is disabled all the same; the next round of the reconciler ends what runs.

@@ -262,6 +262,30 @@ async fn disabling_an_agent_ends_what_it_runs_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn what_an_operator_disabled_runs_again_when_an_operator_enables_it() {
+    let orchestrator = made_here();
+    register(&orchestrator, "docs-writer", "registered-agent", "one").await;
+    let op = Caller { identity: "op".to_owned(), roles: [df_contract::Role::Operator].into(), ..alice() };
+    let owner = Caller { roles: [df_contract::Role::Submitter].into(), ..alice() };
+    let switch = async |who: &Caller, on| {
+        orchestrator.agent_switch(who, &row(&orchestrator, "docs-writer").await, None, on).await
+    };
+    let job_of = read_in(&orchestrator, job(writer(), json!({}))).await;
+    let lease = claimed(&orchestrator).await;
+    switch(&op, false).await.unwrap();
+    assert_eq!(switch(&owner, true).await.unwrap_err().code().code(), "forbidden");
+    register(&orchestrator, "docs-writer", "registered-agent", "two").await;
+    assert!(orchestrator.submit(&owner, job(writer(), json!({})), None).await.is_err());
+    assert_eq!(switch(&owner, true).await.unwrap_err().code().code(), "forbidden");
+    assert_eq!(orchestrator.held(&lease.token.0).await.unwrap_err().code().code(), "stale_lease");
+    switch(&op, true).await.unwrap();
+    let again = claimed(&orchestrator).await;
+    assert_eq!((again.job, prompt(&again)), (job_of, Some("one")));
+    read_in(&orchestrator, job(writer(), json!({}))).await;
+    assert_eq!(prompt(&claimed(&orchestrator).await), Some("two"));
+}
+
+#[tokio::test]
 async fn a_coordinator_is_told_of_agents_when_there_are_some() {
     let orchestrator = made_here();
     assert_eq!(work(&planning(&orchestrator).await).input.agents, []);

@@ -24,15 +24,17 @@ impl Store {
         self.owner.call(move |tx| register(tx, &version, &actor, takes_over)).await
     }
 
-    /// Enables or disables one version, or every one.
+    /// Enables or disables one version, or every one. `over_others`: by the right to switch anybody's agents; without it
+    /// what was disabled by that right stays so.
     pub async fn agent_switch(
         &self,
         of: AgentRef,
         digest: Option<Digest>,
         enabled: bool,
         actor: RegistryActor,
+        over_others: bool,
     ) -> Result<Result<(), RegistryRefusal>, StoreError> {
-        self.owner.call(move |tx| switch(tx, &of, digest.as_ref(), enabled, &actor)).await
+        self.owner.call(move |tx| switch(tx, &of, digest.as_ref(), enabled, &actor, over_others)).await
     }
 
     /// Keeps the actor's tenant to a version; without one, to the current.

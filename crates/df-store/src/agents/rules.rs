@@ -4,6 +4,7 @@ use df_contract::agent::AgentRef;
 use df_contract::{AgentName, Digest, RegisteredAgent, Role, TenantId};
 use df_control_audit::{RegistryEvent, Whose};
 
+use super::hold::held;
 use super::log::log;
 use super::{AgentRow, MAX_AGENTS, MAX_VERSIONS, PinRow, RegistryActor, RegistryRefusal, agent_for};
 use crate::rows::Kept;
@@ -43,7 +44,8 @@ fn free(
     Ok(if is_free { Ok(()) } else { Err(RegistryRefusal::Taken(of.name.clone())) })
 }
 
-/// Takes a version whose signature was checked. `takes_over`: also a name of somebody else in the tenant.
+/// Takes a version whose signature was checked. `takes_over`: also a name of somebody else in the tenant, and enabled where
+/// an operator has disabled another version.
 pub(super) fn register(
     tx: &mut Tx<'_>,
     version: &RegisteredAgent,
@@ -78,35 +80,35 @@ pub(super) fn register(
     }
     must!(room(tx, version, before.is_none())?);
     // What was switched off stays so until it is switched on.
-    let enabled = known.is_none_or(|known| known.enabled);
+    let is_held = known.is_none() && !takes_over && !held(tx.rows, &of)?.is_empty();
+    let enabled = known.map_or(!is_held, |known| known.enabled);
     let version = RegisteredAgent { enabled, ..version.clone() };
-    keep(tx, &row, &version, actor, key.is_none())?;
-    Ok(Ok(version))
-}
-
-fn keep(
-    tx: &mut Tx<'_>,
-    row: &AgentRow,
-    version: &RegisteredAgent,
-    actor: &RegistryActor,
-    is_first_key: bool,
-) -> Kept<()> {
-    let public_key = version.public_key.clone();
-    let registered = RegistryEvent::Registered {
-        name: row.name.clone(),
-        tenant: row.tenant.clone(),
-        digest: row.current.clone(),
-        public_key: public_key.clone(),
-        number: row.number,
+    let kept = RegistryEvent::KeyKept {
+        tenant: actor.tenant.clone(),
+        identity: actor.identity.clone(),
+        public_key: version.public_key.clone(),
     };
-    let kept =
-        RegistryEvent::KeyKept { tenant: actor.tenant.clone(), identity: actor.identity.clone(), public_key };
-    log(tx, actor, if is_first_key { vec![kept, registered] } else { vec![registered] })?;
+    let (whose, name, digest) = (Some(Whose::of(of.tenant.as_ref())), of.name, Some(digest.clone()));
+    let off = RegistryEvent::Disabled { whose, name, digest, by_operator: Some(true) };
+    let is_first_key = key.is_none();
+    let events = [is_first_key.then_some(kept), Some(registered(&row, &version)), is_held.then_some(off)];
+    log(tx, actor, events.into_iter().flatten().collect())?;
     if is_first_key {
         tx.rows.signer_write(&actor.tenant, &actor.identity, &version.public_key)?;
     }
-    tx.rows.agent_write(row)?;
-    tx.rows.agent_version_insert(version)
+    tx.rows.agent_write(&row)?;
+    tx.rows.agent_version_insert(&version)?;
+    Ok(Ok(version))
+}
+
+fn registered(row: &AgentRow, version: &RegisteredAgent) -> RegistryEvent {
+    RegistryEvent::Registered {
+        name: row.name.clone(),
+        tenant: row.tenant.clone(),
+        digest: row.current.clone(),
+        public_key: version.public_key.clone(),
+        number: row.number,
+    }
 }
 
 fn room(tx: &Tx<'_>, version: &RegisteredAgent, new_name: bool) -> Judged<()> {
@@ -122,25 +124,36 @@ fn room(tx: &Tx<'_>, version: &RegisteredAgent, new_name: bool) -> Judged<()> {
     Ok(Ok(()))
 }
 
+/// `over_others`: by the right to switch anybody's agents. What was disabled by it is enabled by it alone, so it is a change
+/// also to disable by it what its registrant has disabled.
 pub(super) fn switch(
     tx: &mut Tx<'_>,
     of: &AgentRef,
     digest: Option<&Digest>,
     enabled: bool,
     actor: &RegistryActor,
+    over_others: bool,
 ) -> Judged<()> {
     must!(found(tx, of)?);
     let versions: Vec<RegisteredAgent> = match digest {
         Some(digest) => vec![must!(version_of(tx, of, digest)?)],
         None => tx.rows.agent_versions(of)?,
     };
-    if versions.iter().all(|version| version.enabled == enabled) {
+    let is_so = versions.iter().all(|version| version.enabled == enabled);
+    if is_so && (enabled || !over_others) {
         return Ok(Ok(()));
+    }
+    let held = held(tx.rows, of)?;
+    if is_so && versions.iter().all(|version| held.contains(&version.digest)) {
+        return Ok(Ok(()));
+    }
+    if enabled && !over_others && !held.is_empty() {
+        return Ok(Err(RegistryRefusal::Held(of.name.clone())));
     }
     let (whose, name, digest) = (Some(Whose::of(of.tenant.as_ref())), of.name.clone(), digest.cloned());
     let event = match enabled {
         true => RegistryEvent::Enabled { whose, name, digest },
-        false => RegistryEvent::Disabled { whose, name, digest },
+        false => RegistryEvent::Disabled { whose, name, digest, by_operator: Some(over_others) },
     };
     log(tx, actor, vec![event])?;
     for version in versions {

@@ -147,7 +147,7 @@ pub(crate) async fn versions_are_switched_and_pinned(bench: Bench) {
         register(&bench, version.clone(), &alice, false).await.unwrap();
     }
     let switch = async |digest: Option<&Digest>, on| {
-        bench.store.agent_switch(acme("writer"), digest.cloned(), on, alice.clone()).await.unwrap()
+        bench.store.agent_switch(acme("writer"), digest.cloned(), on, alice.clone(), false).await.unwrap()
     };
     let enabled = async |version: &RegisteredAgent| {
         let found = bench.store.agent_version(acme("writer"), version.digest.clone()).await.unwrap();
@@ -212,7 +212,7 @@ pub(crate) async fn tenants_may_use_one_name(bench: Bench) {
     }
     let listed = bench.store.agent_list(None).await.unwrap();
     assert_eq!(listed.iter().map(|(row, _)| row.of()).collect::<Vec<_>>(), [of("acme"), of("evil")]);
-    bench.store.agent_switch(of("evil"), None, false, eve.clone()).await.unwrap().unwrap();
+    bench.store.agent_switch(of("evil"), None, false, eve.clone(), false).await.unwrap().unwrap();
     let current = async |tenant: &str| {
         let row = bench.store.agent_for(tenant.parse().unwrap(), name("writer")).await.unwrap().unwrap();
         bench.store.agent_version(row.of(), row.current).await.unwrap().unwrap()
@@ -234,8 +234,33 @@ async fn filled() -> Bench {
     register(&bench, version(Some("acme"), "writer", ROLE, "one", &alice, 1), &alice, false).await.unwrap();
     register(&bench, version(None, "common", "backend", "x", &alice, 1), &alice, false).await.unwrap();
     bench.store.agent_pin(name("common"), None, true, alice.clone()).await.unwrap().unwrap();
-    bench.store.agent_switch(acme("writer"), None, false, alice).await.unwrap().unwrap();
+    bench.store.agent_switch(acme("writer"), None, false, alice, false).await.unwrap().unwrap();
     bench
+}
+
+#[tokio::test]
+async fn what_is_registered_while_an_operator_holds_the_name_verifies_as_disabled() {
+    let bench = filled().await;
+    let (alice, op) = (actor("acme", "alice", 20), actor("acme", "op", 30));
+    let switch = async |by: &RegistryActor, on, over_others| {
+        bench.store.agent_switch(acme("writer"), None, on, by.clone(), over_others).await.unwrap()
+    };
+    switch(&op, false, true).await.unwrap();
+    let log = async || bench.store.agent_log(acme("writer")).await.unwrap().len();
+    let before = log().await;
+    switch(&op, false, true).await.unwrap();
+    assert_eq!(log().await, before, "the same again leaves no record");
+    let next = numbered(version(Some("acme"), "writer", ROLE, "next", &alice, 1), 2, 1);
+    let taken = bench.store.agent_register(next.clone(), alice.clone(), false).await.unwrap().unwrap();
+    assert!(!taken.enabled);
+    let again = bench.store.agent_register(next, alice.clone(), false).await.unwrap().unwrap();
+    assert_eq!(again, taken, "the same registration again changes nothing");
+    let refused = switch(&alice, true, false).await.unwrap_err();
+    assert_eq!((refused.code(), findings(&bench)), (ErrorCode::Forbidden, vec![]));
+    let over = numbered(version(Some("acme"), "writer", ROLE, "over", &alice, 1), 3, 1);
+    assert!(bench.store.agent_register(over, alice, true).await.unwrap().unwrap().enabled, "an admin's");
+    switch(&op, true, true).await.unwrap();
+    assert_eq!(findings(&bench), Vec::<String>::new());
 }
 
 fn findings(bench: &Bench) -> Vec<String> {

@@ -71,7 +71,7 @@ fn leave(database: &Connection, versions: &[RegisteredAgent]) {
     let common = versions.last().unwrap();
     let (name, digest) = (common.manifest.name.clone(), common.digest.clone());
     let tenant = "acme".parse().unwrap();
-    events.push(RegistryEvent::Disabled { whose: None, name: name.clone(), digest: None });
+    events.push(RegistryEvent::Disabled { whose: None, name: name.clone(), digest: None, by_operator: None });
     events.push(RegistryEvent::Pinned { whose: None, tenant, name, digest: digest.clone(), replaces: false });
     database.execute("INSERT INTO agent_pins VALUES ('acme', 'common', ?1, 0)", [digest.as_str()]).unwrap();
     database.execute("INSERT INTO agent_signers VALUES ('acme', 'alice', ?1)", [key]).unwrap();
@@ -116,7 +116,7 @@ async fn a_registry_of_before_opens_verifies_and_goes_on() {
     let common = store.agent_version(everybodys.clone(), common.digest).await.unwrap().unwrap();
     assert!(!common.enabled);
     assert_eq!(store.agent_pins("acme".parse().unwrap()).await.unwrap().len(), 1);
-    assert_eq!(store.agent_log(everybodys).await.unwrap().len(), 3);
+    assert_eq!(store.agent_log(everybodys.clone()).await.unwrap().len(), 3);
 
     let alice =
         RegistryActor { identity: "alice".to_owned(), tenant: "acme".parse().unwrap(), at: Timestamp(20) };
@@ -124,8 +124,10 @@ async fn a_registry_of_before_opens_verifies_and_goes_on() {
     assert!(refused.is_err(), "an old signature puts nothing back");
     let mut anew = RegisteredAgent { number: 1, ..one.clone() };
     anew.signature = sign(&[1; 32], &anew.registration()).1;
-    store.agent_register(anew, alice, false).await.unwrap().unwrap();
+    store.agent_register(anew, alice.clone(), false).await.unwrap().unwrap();
     let row = store.agent(of).await.unwrap().unwrap();
     assert_eq!((row.current, row.number), (one.digest, 1));
+    let on = store.agent_switch(everybodys, None, true, alice, false).await.unwrap();
+    assert_eq!(on, Ok(()), "its registrant had disabled it");
     assert_eq!(findings(), Vec::<String>::new());
 }
