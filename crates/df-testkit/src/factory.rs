@@ -37,6 +37,8 @@ pub enum Model {
 #[derive(Debug, Clone)]
 pub struct Setup {
     pub model: Model,
+    /// Models beside the default one, at the same server, each by an account of its own: what befalls one touches no other.
+    pub models_apart: Vec<String>,
     /// Leases the worker holds at the same time.
     pub capacity: u32,
     /// Another `bwrap` than the machine's.
@@ -55,6 +57,7 @@ impl Setup {
     pub fn new(model: Model) -> Self {
         Self {
             model,
+            models_apart: Vec::new(),
             capacity: 3,
             bwrap: None,
             more_workers: 0,

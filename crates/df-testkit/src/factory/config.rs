@@ -11,7 +11,7 @@ use super::{Model, PROVIDER_KEY_ENV, Ports, Setup};
 const MODEL: &str = "default";
 
 pub(super) fn write(layout: &Layout, setup: &Setup, ports: Ports) {
-    save(&layout.proxy_config, proxy(layout, &setup.model, ports));
+    save(&layout.proxy_config, proxy(layout, setup, ports));
     save(&layout.daemon_config, daemon(layout, &layout.daemon_dir, &setup.orchestration, ports));
     save(&layout.worker_config, worker(layout, setup, ports, &layout.worker_dir, "test-worker"));
     for n in 0..setup.more_workers {
@@ -41,30 +41,42 @@ pub(super) fn second_daemon(layout: &Layout, twin: &Layout, data_dir: &Path, por
     twin.daemon_config.clone()
 }
 
-fn proxy(layout: &Layout, model: &Model, ports: Ports) -> Table {
-    let account = match model {
-        Model::Recorded { path } => {
-            Some(table([("kind", "recorded".into()), ("id", "recorded".into()), ("path", text(path))]))
-        }
-        Model::Server { base_url } => Some(table([
-            ("kind", "openai-compatible".into()),
-            ("id", "scripted".into()),
-            ("base_url", base_url.clone().into()),
-            ("key_env", PROVIDER_KEY_ENV.into()),
-        ])),
-        Model::Nobody => None,
+fn proxy(layout: &Layout, setup: &Setup, ports: Ports) -> Table {
+    let (mut accounts, mut routes) = (Vec::new(), Table::new());
+    let mut answers = |model: &str, account: Table| {
+        routes.insert(model.to_owned(), vec![account["id"].clone()].into());
+        accounts.push(Value::Table(account));
     };
-    let names: Vec<Value> = account.iter().filter_map(|a| a.get("id").cloned()).collect();
+    match &setup.model {
+        Model::Recorded { path } => {
+            let account = [("kind", "recorded".into()), ("id", "recorded".into()), ("path", text(path))];
+            answers(MODEL, table(account));
+        }
+        Model::Server { base_url } => {
+            answers(MODEL, server("scripted", base_url));
+            setup.models_apart.iter().for_each(|model| answers(model, server(model, base_url)));
+        }
+        Model::Nobody => {}
+    }
     let mut file = table([
         ("listen", address(ports.proxy)),
         ("data_dir", text(&layout.proxy_dir)),
         ("grant_key_file", text(&layout.daemon_dir.join("grant.pub"))),
     ]);
-    if let Some(account) = account {
-        file.insert("accounts".into(), vec![Value::Table(account)].into());
-        file.insert("routes".into(), table([(MODEL, names.into())]).into());
+    if !accounts.is_empty() {
+        file.insert("accounts".into(), accounts.into());
+        file.insert("routes".into(), routes.into());
     }
     file
+}
+
+fn server(id: &str, base_url: &str) -> Table {
+    table([
+        ("kind", "openai-compatible".into()),
+        ("id", id.into()),
+        ("base_url", base_url.into()),
+        ("key_env", PROVIDER_KEY_ENV.into()),
+    ])
 }
 
 fn daemon(layout: &Layout, data_dir: &Path, more: &Table, ports: Ports) -> Table {

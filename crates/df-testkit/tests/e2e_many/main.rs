@@ -11,7 +11,8 @@ mod shapes;
 use books::Books;
 use df_contract::{Digest, FailureKind, JobId, LeaseKind, Role, TaskState, Tokens};
 use df_testkit::{Api, FaultyWorker, Limit, Member, ScriptedModel, Setup, TestFactory, full_run, poll};
-use scenario::{Faulted, LABEL, LEAST, Scenario};
+use model::Back;
+use scenario::{Faulted, LABEL, LEAST, Scenario, model_away};
 
 /// Jobs of a full run.
 const JOBS: usize = 200;
@@ -24,8 +25,8 @@ const TENANTS: [&str; 4] = ["default", "acme", "globex", "initech"];
 /// An attempt without progress is taken back after this; nothing a real attempt does here takes as long.
 const PROGRESS_TIMEOUT_MS: i64 = 60_000;
 
-async fn start(model: &ScriptedModel, workers: u32) -> TestFactory {
-    let mut setup: Setup = model.setup();
+async fn start(model: &ScriptedModel, workers: u32, models_apart: Vec<String>) -> TestFactory {
+    let mut setup = Setup { models_apart, ..model.setup() };
     setup.capacity = 3;
     setup.more_workers = workers - 1;
     setup.orchestration.insert("attempt_max_steps".into(), 12.into());
@@ -76,6 +77,21 @@ async fn put_in_faults(factory: &mut TestFactory, faulty: FaultyWorker, faulted:
     faulty.ended().await;
 }
 
+/// Each provider that is away comes back when an attempt has failed for want of it.
+async fn come_back(admin: &Api, mut away: Vec<(JobId, String)>, back: &Back) {
+    poll(Limit::TORTURE, "every attempt that fails for want of a model", async || {
+        for n in (0..away.len()).rev() {
+            let view = admin.job(away[n].0).await.map_err(|e| format!("{e:?}"))?;
+            let task = view.tasks.iter().find(|t| t.slug.as_str() == "away");
+            if task.is_some_and(|t| t.failure.is_some()) {
+                back.lock().unwrap().insert(away.swap_remove(n).1);
+            }
+        }
+        if away.is_empty() { Ok(()) } else { Err(format!("{away:?}")) }
+    })
+    .await;
+}
+
 /// `kill -9` of a worker at work and of the daemon, each when a third of what was left is done.
 async fn kill_midway(factory: &mut TestFactory, jobs: usize) {
     for member in [Member::Worker, Member::Daemon] {
@@ -95,18 +111,26 @@ async fn kill_midway(factory: &mut TestFactory, jobs: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_failure_ends_its_job_as_written_and_touches_no_other() {
     let scenarios = if full_run() { Scenario::many(JOBS) } else { Scenario::few() };
-    let model = ScriptedModel::start(model::script()).await;
-    let mut factory = start(&model, WORKERS - LATE_WORKERS).await;
+    let back = Back::default();
+    let model = ScriptedModel::start(model::script(&back)).await;
+    let models = (0..scenarios.len()).filter(|n| scenarios[*n] == Scenario::ModelAway).map(model_away);
+    let mut factory = start(&model, WORKERS - LATE_WORKERS, models.collect()).await;
     let faulted = Faulted::default();
     let faulty = FaultyWorker::start(&factory.as_worker(), &[LABEL], scenario::fault(&faulted));
     let jobs = submit(&factory, &scenarios).await;
+    let away = (0..jobs.len()).filter(|n| scenarios[*n] == Scenario::ModelAway);
+    let away: Vec<(JobId, String)> = away.map(|n| (jobs[n].id, model_away(n))).collect();
+    let admin = factory.admin().clone();
     let meant = scenarios.iter().filter(|s| s.is_faulty()).count();
-    put_in_faults(&mut factory, faulty, &faulted, meant).await;
+    let disturb = async {
+        put_in_faults(&mut factory, faulty, &faulted, meant).await;
+        if full_run() {
+            kill_midway(&mut factory, jobs.len()).await;
+        }
+    };
+    tokio::join!(disturb, come_back(&admin, away, &back));
     for job in jobs.iter().filter(|job| job.scenario == Scenario::BudgetRaised) {
         ends::raise_budget(&factory, job).await;
-    }
-    if full_run() {
-        kill_midway(&mut factory, jobs.len()).await;
     }
     for job in &jobs {
         ends::as_written(&factory, job).await;
@@ -163,8 +187,8 @@ async fn check_books(factory: &TestFactory, model: &ScriptedModel, books: &Books
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_of_many_tasks_completes() {
     let count = if full_run() { 1_000 } else { 40 };
-    let model = ScriptedModel::start(model::script()).await;
-    let factory = start(&model, WORKERS).await;
+    let model = ScriptedModel::start(model::script(&Back::default())).await;
+    let factory = start(&model, WORKERS, Vec::new()).await;
     let job = factory.admin().submit(&shapes::wide_and_deep(count)).await.unwrap().id;
     let view = factory.completed(job, if full_run() { Limit::MANY_TASKS } else { Limit::TORTURE }).await;
     let merged =

@@ -1,19 +1,24 @@
 //! The model of the many jobs: does what each task's name says, and keeps count of attempts, as no real model could.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 
 use df_testkit::{Ask, Reply, write_file_task};
 use serde_json::json;
 
-/// Requests that a provider without capacity turns away; more than one attempt is patient for.
-const TURNED_AWAY: usize = 40;
+/// The models of providers that were away and are back.
+pub(crate) type Back = Arc<Mutex<HashSet<String>>>;
 
 /// Answers for every task by the first word of its slug; the rest write their file.
-pub(crate) fn script() -> impl Fn(&Ask) -> Reply + Send + Sync + 'static {
+pub(crate) fn script(back: &Back) -> impl Fn(&Ask) -> Reply + Send + Sync + 'static {
+    let back = Arc::clone(back);
     let attempts: Mutex<HashMap<(String, String), usize>> = Mutex::default();
     move |ask| {
         let (job, slug) = (title(ask), ask.task());
+        let model = ask.request["model"].as_str().unwrap_or_default();
+        if slug == "away" && !back.lock().unwrap().contains(model) {
+            return Reply::error(503, "no capacity");
+        }
         let attempt = {
             let mut attempts = attempts.lock().unwrap();
             let count = attempts.entry((job, slug.clone())).or_default();
@@ -49,8 +54,6 @@ fn one_name(ask: &Ask) -> Reply {
 fn answer(ask: &Ask, slug: &str, attempt: usize) -> Reply {
     let first = attempt == 1;
     match slug.split(['-', '.']).next().unwrap_or(slug) {
-        // A provider that is away: every request counts as an attempt here, as none is answered.
-        "away" if attempt <= TURNED_AWAY => Reply::error(503, "no capacity"),
         "refused" if first => Reply::error(400, "this cannot be answered"),
         "failing" if first => Reply::finish("the check will not pass"),
         "broken" if first => Reply::raw_call("write", "{\"path\": "),

@@ -17,6 +17,11 @@ pub(crate) const LABEL: &str = "patched";
 /// Every kind of failure is seen at least so often among the many.
 pub(crate) const LEAST: usize = 10;
 
+/// The model of the `n`th job, where it is one whose provider is away: one of its own, so that no other job meets it.
+pub(crate) fn model_away(n: usize) -> String {
+    format!("away-{n}")
+}
+
 /// One kind of job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scenario {
@@ -238,6 +243,7 @@ impl Scenario {
             Scenario::PlannedAnew => job["on_failure"] = json!("replan"),
             // Less than one call.
             Scenario::ShareUsedUp => of(&mut job, slug)["tokens"] = json!(1_000),
+            Scenario::ModelAway => job["model"] = json!(model_away(n)),
             Scenario::BudgetRaised => job["budget"] = json!({"tokens": 5_000}),
             Scenario::SourceUnreadable => {
                 job["source"] = json!({"kind": "tarball", "digest": Digest::of(NO_ARCHIVE)});

@@ -76,6 +76,6 @@ pub(crate) fn wide_and_deep(count: usize) -> Value {
         }
     };
     let mut job = planned_job(&format!("{count} tasks"), &(0..count).map(task).collect::<Vec<_>>());
-    job["budget"] = json!({"tokens": 50_000_000});
+    job["budget"] = json!({"tokens": 20_000_000});
     job
 }
