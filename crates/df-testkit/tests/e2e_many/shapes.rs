@@ -64,16 +64,24 @@ pub(crate) fn alone() -> Vec<Value> {
     vec![file_task("crowd", &[]), alone]
 }
 
-/// A lattice: ten wide, and as deep as it takes; each task builds on two of the layer before.
+/// A lattice: ten wide, and as deep as it takes; each task builds on two of the layer before. One in fifty has a check,
+/// as every merge runs those of up to 32 tasks before it again.
 pub(crate) fn wide_and_deep(count: usize) -> Value {
     const WIDE: usize = 10;
+    const ONE_CHECK_IN: usize = 50;
     let slug = |n: usize| format!("t{n}");
-    let task = |n: usize| match (n / WIDE).checked_sub(1) {
-        None => file_task(&slug(n), &[]),
-        Some(layer) => {
-            let beside = layer * WIDE + (n + 1) % WIDE;
-            file_task(&slug(n), &[&slug(n - WIDE), &slug(beside)])
+    let task = |n: usize| {
+        let mut task = match (n / WIDE).checked_sub(1) {
+            None => file_task(&slug(n), &[]),
+            Some(layer) => {
+                let beside = layer * WIDE + (n + 1) % WIDE;
+                file_task(&slug(n), &[&slug(n - WIDE), &slug(beside)])
+            }
+        };
+        if !n.is_multiple_of(ONE_CHECK_IN) {
+            task["checks"] = json!([]);
         }
+        task
     };
     let mut job = planned_job(&format!("{count} tasks"), &(0..count).map(task).collect::<Vec<_>>());
     job["budget"] = json!({"tokens": 20_000_000});
