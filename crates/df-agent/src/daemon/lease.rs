@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::Daemon;
 use super::error::DaemonError;
-use super::retry::until_answered;
+use super::retry::{heard_out, until_answered};
 
 /// A blob that moves slower than this for its full size is given up and tried again.
 const HASH_CHUNK_BYTES: usize = 64 * 1024;
@@ -46,7 +46,7 @@ impl LeaseClient {
 
     pub async fn report(&self, report: &Report) -> Result<(), DaemonError> {
         let path = format!("{}/report", self.path);
-        until_answered(self.cancel.clone(), || self.daemon.post(&path, &self.token.0, report)).await
+        heard_out(self.cancel.clone(), || self.daemon.post(&path, &self.token.0, report)).await
     }
 
     /// Fetches a blob into the new file `to`; what does not have the wanted digest is never left there.
