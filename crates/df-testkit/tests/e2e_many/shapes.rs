@@ -64,11 +64,11 @@ pub(crate) fn alone() -> Vec<Value> {
     vec![file_task("crowd", &[]), alone]
 }
 
-/// A lattice: ten wide, and as deep as it takes; each task builds on two of the layer before. One in fifty has a check,
+/// A lattice: ten wide, and as deep as it takes; each task builds on two of the layer before. One in 250 has a check,
 /// as every merge runs those of up to 32 tasks before it again.
 pub(crate) fn wide_and_deep(count: usize) -> Value {
     const WIDE: usize = 10;
-    const ONE_CHECK_IN: usize = 50;
+    const ONE_CHECK_IN: usize = 250;
     let slug = |n: usize| format!("t{n}");
     let task = |n: usize| {
         let mut task = match (n / WIDE).checked_sub(1) {
